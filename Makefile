@@ -1,0 +1,36 @@
+# Two commands matter: `make demo` and `make test`. Everything is installed into .venv; data goes to .data.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run test check fix migrate lock
+
+help: ## show this help
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/.installed ## make .venv with wattos in it
+
+.venv/.installed: requirements-dev.txt pyproject.toml scripts/setup.sh
+	@PYTHON="$(PYTHON)" sh scripts/setup.sh
+
+demo: setup ## the main job: documents in, cited answers out, through a fallback chain (ARGS=--once ends after it)
+	@$(BIN)/wattos demo $(ARGS)
+
+run: setup ## serve on 127.0.0.1:8080 with embedded defaults (ARGS=--port …)
+	@$(BIN)/wattos serve $(ARGS)
+
+test: setup ## lint, types, import rules, tests: what CI runs
+	@sh scripts/check.sh
+	@$(BIN)/wattos models pull && $(BIN)/python -m pytest $(ARGS)
+
+check: setup ## lint, types and import rules only
+	@sh scripts/check.sh
+
+fix: setup ## format and mend what can be mended by itself
+	@$(BIN)/ruff check --fix-only src tests migrations scripts && $(BIN)/ruff format src tests migrations scripts
+
+migrate: setup ## bring the database (DATABASE_URL, or the embedded one) to the newest schema
+	@$(BIN)/wattos db upgrade
+
+lock: setup ## resolve pyproject.toml anew into the hashed requirement files (needs the package registry)
+	@sh scripts/lock.sh

@@ -1,0 +1,1 @@
+"""`POST /v1/chat/completions`: a conversation turn, plain or over the tenant's documents."""

@@ -1,0 +1,55 @@
+"""What a chat request asks for, once read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from app.grounding import Grounding
+
+CacheMode = Literal["off", "read", "write", "readwrite"]
+
+
+class CachePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The request's own wish: responses are cached only when it asks. `ttl_s` in seconds."""
+
+    mode: CacheMode = "off"
+    ttl_s: float = 300.0
+
+    @property
+    def reads(self) -> bool:
+        return self.mode in {"read", "readwrite"}
+
+    @property
+    def writes(self) -> bool:
+        return self.mode in {"write", "readwrite"}
+
+
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One request. `fields` is the client's body without our extensions, values untouched."""
+
+    model: str
+    fields: Mapping[str, msgspec.Raw]
+    question: str
+    """The text of the last user message: what is looked up in documents."""
+    stream: bool
+    include_usage: bool
+    store_ids: tuple[UUID, ...]
+    max_results: int
+    score_threshold: float
+    cache: CachePolicy
+    needs_model: bool
+    """Tools or a response format: quotes alone would not do."""
+
+
+class ChatOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How an answer came about; what the `x-wattos-*` headers say."""
+
+    target: str
+    attempts: int
+    cache: str
+    cost_nusd: int | None
+    grounding: Grounding | None = None

@@ -1,0 +1,54 @@
+"""`/v1/chat/completions`."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from litestar import MediaType, Request, Response, post
+from litestar.datastructures import State
+from litestar.response import Stream
+
+from app.chat.model import ChatOutcome
+from app.chat.schemas import read_chat_request
+from app.chat.service import ChatService
+from app.http import sse
+from app.llm.model import StreamChunk
+from plugins.contract.errors import WattosError
+from plugins.contract.principal import Principal, TenantId
+
+
+@post("/v1/chat/completions", operation_id="createChatCompletion", status_code=200, tags=["chat"])
+async def create_chat_completion(
+    request: Request[Any, Any, State], principal: Principal, tenant_id: TenantId, chat: ChatService
+) -> Response[Any]:
+    """Answer a conversation: whole, or streamed with `stream: true`; over documents with `vector_store_ids`."""
+    asked = read_chat_request(await request.body())
+    if asked.stream:
+        chunks, outcome = await chat.stream(principal, tenant_id, asked)
+        return Stream(events(chunks), media_type=sse.MEDIA_TYPE, headers={**sse.HEADERS, **headers_of(outcome)})
+    body, outcome = await chat.complete(principal, tenant_id, asked)
+    return Response(body, media_type=MediaType.JSON, headers=headers_of(outcome))
+
+
+def headers_of(outcome: ChatOutcome) -> dict[str, str]:
+    """The trail of one call. Without a known price there is no cost header, rather than a wrong one."""
+    headers = {
+        "x-wattos-target": outcome.target,
+        "x-wattos-attempts": str(outcome.attempts),
+        "x-wattos-cache": outcome.cache,
+    }
+    if outcome.cost_nusd is not None:
+        headers["x-wattos-cost-nusd"] = str(outcome.cost_nusd)
+    return headers
+
+
+async def events(chunks: AsyncIterator[StreamChunk]) -> AsyncIterator[bytes]:
+    """Whole SSE events. A failure after the first one ends the stream with exactly one error event and no `[DONE]`."""
+    try:
+        async with aclosing(chunks):  # type: ignore[type-var]  # an async generator, typed as what it is used as
+            async for chunk in chunks:
+                yield sse.event(chunk.data)
+    except WattosError as exc:
+        yield sse.error_event(exc)
+    else:
+        yield sse.DONE

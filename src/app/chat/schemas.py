@@ -1,0 +1,101 @@
+"""From the bytes of a request to `ChatRequest`: what we act on is read, all else passes through unread."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from app.chat.model import CachePolicy, ChatRequest
+from app.errors import InvalidRequest
+from app.http.body import decode_object
+from app.ids import decode_id
+
+T = TypeVar("T")
+
+MAX_STORES = 10
+"""Stores in one question: each is one more partition scan in the same statement."""
+
+
+class RetrievalOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The `retrieval` extension."""
+
+    max_results: Annotated[int, msgspec.Meta(ge=1, le=50)] = 8
+    score_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+
+
+class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
+    include_usage: bool = False
+
+
+class ContentPart(msgspec.Struct, frozen=True, kw_only=True):
+    type: str
+    text: str = ""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    role: str
+    content: str | list[ContentPart] | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content or () if part.type == "text")
+
+
+_EXTENSIONS = ("vector_store_ids", "retrieval", "cache")
+
+
+def read_chat_request(body: bytes) -> ChatRequest:
+    """Raises: InvalidRequest naming the field; NotFound for an id that cannot exist."""
+    fields = decode_object(body)
+    model = _read(fields, "model", str)
+    messages = _read(fields, "messages", list[Message])
+    if not model:
+        raise InvalidRequest("model is missing: GET /v1/models lists them", param="model", code="missing_field")
+    if not messages:
+        raise InvalidRequest("messages must hold at least one message", param="messages", code="missing_field")
+    stores = _read(fields, "vector_store_ids", list[str]) or []
+    if len(stores) > MAX_STORES:
+        raise InvalidRequest(f"at most {MAX_STORES} vector_store_ids", param="vector_store_ids")
+    question = next((m.text for m in reversed(messages) if m.role == "user"), "").strip()
+    if stores and not question:
+        raise InvalidRequest("a question over documents needs a user message with text", param="messages")
+    options = _read(fields, "retrieval", RetrievalOptions) or RetrievalOptions()
+    stream_options = _read(fields, "stream_options", StreamOptions) or StreamOptions()
+    return ChatRequest(
+        model=model,
+        fields={name: value for name, value in fields.items() if name not in _EXTENSIONS},
+        question=question,
+        stream=_read(fields, "stream", bool) or False,
+        include_usage=stream_options.include_usage,
+        store_ids=tuple(decode_id("vs", store) for store in stores),
+        max_results=options.max_results,
+        score_threshold=options.score_threshold,
+        cache=_read(fields, "cache", CachePolicy) or CachePolicy(),
+        needs_model=_is_given(fields, "tools") or _asks_for_format(fields),
+    )
+
+
+def _read(fields: dict[str, msgspec.Raw], name: str, kind: type[T]) -> T | None:
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=kind | None)
+    except (msgspec.ValidationError, RecursionError) as exc:
+        raise InvalidRequest(f"{name}: {exc}", param=name) from None
+
+
+def _is_given(fields: dict[str, msgspec.Raw], name: str) -> bool:
+    return bytes(fields.get(name, b"null")) not in {b"null", b"[]"}
+
+
+class _Format(msgspec.Struct, frozen=True):
+    type: str = "text"
+
+
+def _asks_for_format(fields: dict[str, msgspec.Raw]) -> bool:
+    wanted = _read(fields, "response_format", _Format)
+    return wanted is not None and wanted.type != "text"

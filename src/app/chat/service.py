@@ -1,0 +1,140 @@
+"""One chat request, one direction: cache → (documents) → chain of targets → cache.
+
+Knows no HTTP and no vendor. Retrieval and answering are ports that the factory binds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from app.chat.grounded import EXTRACTIVE, CitedReply, with_passages
+from app.chat.model import ChatOutcome, ChatRequest
+from app.errors import InvalidRequest, ModelNotFound
+from app.grounding import Answerer, Grounding, Retriever
+from app.llm.catalog import Catalog
+from app.llm.chain import Chain
+from app.llm.model import ChatCall, StreamChunk, Target
+from plugins.contract.ports import Cache
+from plugins.contract.principal import Principal, TenantId
+
+
+class CachedReply(msgspec.Struct, frozen=True):
+    """What is kept of a whole answer: its bytes and who gave it."""
+
+    body: bytes
+    target: str
+
+
+class ChatService:
+    """Answers chat requests, whole (`complete`) or as they come (`stream`)."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        chain: Chain,
+        cache: Cache,
+        cache_state: str,
+        retriever: Retriever,
+        answerer: Answerer,
+    ) -> None:
+        self._catalog = catalog
+        self._chain = chain
+        self._cache = cache
+        self._cache_state = cache_state
+        self._retriever = retriever
+        self._answerer = answerer
+
+    async def complete(
+        self, principal: Principal, tenant_id: TenantId, request: ChatRequest
+    ) -> tuple[bytes, ChatOutcome]:
+        """The body of a `chat.completion` and how it came about."""
+        targets = self._targets(principal, request)
+        key = self._cache_key(tenant_id, request)
+        if key and request.cache.reads and (hit := await self._cache.get(key)) is not None:
+            kept = msgspec.msgpack.decode(hit, type=CachedReply)
+            return kept.body, ChatOutcome(target=kept.target, attempts=0, cache="hit", cost_nusd=0)
+        call, targets = await self._prepare(tenant_id, request, targets)
+        completed = await self._chain.complete(call, targets)
+        outcome = self._outcome(call, completed.target, completed.attempts, completed.cost_nusd, asked=bool(key))
+        body = completed.reply.body
+        if call.grounding is not None:
+            body = CitedReply(self._answerer, call.grounding).whole(body, _extension(request, outcome))
+        if key and request.cache.writes:
+            kept = CachedReply(body, completed.target.id)
+            await self._cache.set(key, msgspec.msgpack.encode(kept), ttl_s=request.cache.ttl_s)
+        return body, outcome
+
+    async def stream(
+        self, principal: Principal, tenant_id: TenantId, request: ChatRequest
+    ) -> tuple[AsyncIterator[StreamChunk], ChatOutcome]:
+        """The chunks as they come, once the first of them is there, and how they came about."""
+        targets = self._targets(principal, request)
+        call, targets = await self._prepare(tenant_id, request, targets)
+        streamed = await self._chain.stream(call, targets)
+        outcome = self._outcome(call, streamed.target, streamed.attempts, None, asked=False)
+        chunks = streamed.chunks
+        if call.grounding is not None:
+            chunks = CitedReply(self._answerer, call.grounding).chunks(chunks, _extension(request, outcome))
+        return chunks, outcome
+
+    def _targets(self, principal: Principal, request: ChatRequest) -> tuple[Target, ...]:
+        if not principal.may_use(request.model):
+            raise ModelNotFound(f"no model {request.model!r}: GET /v1/models lists those this key may use")
+        targets = self._catalog.chain(request.model)
+        if any(target.mode != "chat" for target in targets):
+            raise InvalidRequest(f"{request.model!r} is not a chat model", param="model", code="wrong_model_kind")
+        return targets
+
+    async def _prepare(
+        self, tenant_id: TenantId, request: ChatRequest, targets: tuple[Target, ...]
+    ) -> tuple[ChatCall, tuple[Target, ...]]:
+        """The call as targets get it. Over documents: with passages found, and quotes as the chain's last link."""
+        call = ChatCall(fields=request.fields, stream=request.stream, include_usage=request.include_usage)
+        if not request.store_ids:
+            return call, targets
+        retrieved = await self._retriever.retrieve(
+            tenant_id,
+            request.store_ids,
+            request.question,
+            max_results=request.max_results,
+            score_threshold=request.score_threshold,
+        )
+        grounding = Grounding(request.question, retrieved)
+        fields = with_passages(request.fields, self._answerer.instructions(retrieved.passages))
+        call = msgspec.structs.replace(call, fields=fields, grounding=grounding)
+        if request.needs_model:
+            return call, targets
+        quotes = tuple(t for t in self._catalog.chain(EXTRACTIVE) if t not in targets)
+        # With nothing found there is nothing to write about: the quoting target says so, in the question's language.
+        return call, (targets + quotes if retrieved.passages else quotes or targets)
+
+    def _cache_key(self, tenant_id: TenantId, request: ChatRequest) -> str:
+        """ "" unless the request asks. Answers over documents are never kept: the documents may change."""
+        if request.cache.mode == "off" or request.store_ids or request.stream:
+            return ""
+        canonical = b"".join(
+            name.encode() + b"\0" + bytes(value) + b"\0" for name, value in sorted(request.fields.items())
+        )
+        return self._cache.create_key(tenant_id, "chat", [request.model, hashlib.sha256(canonical).digest()])
+
+    def _outcome(
+        self, call: ChatCall, target: Target, attempts: int, cost_nusd: int | None, *, asked: bool
+    ) -> ChatOutcome:
+        return ChatOutcome(
+            target=target.id,
+            attempts=attempts,
+            cache=self._cache_state if asked else "off",
+            cost_nusd=cost_nusd,
+            grounding=call.grounding,
+        )
+
+
+def _extension(request: ChatRequest, outcome: ChatOutcome) -> dict[str, object]:
+    """`x_wattos` of an answer over documents: how they were searched, and whether quotes stood in for the model."""
+    mode = outcome.grounding.retrieved.mode if outcome.grounding else "none"
+    stood_in = outcome.target == EXTRACTIVE != request.model
+    return {"retrieval": mode, "degraded": "extractive" if stood_in else None}

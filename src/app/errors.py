@@ -1,0 +1,116 @@
+"""The app's error tree. Knows no HTTP: `app.http.errors` has the one table of statuses.
+
+WattosError
+├── RetryableError
+│   ├── UpstreamError               a target failed in a way another target, or a later call, may not
+│   │   ├── UpstreamRateLimited     … it asked for fewer calls
+│   │   ├── UpstreamTimeout         … it did not answer in time
+│   │   └── UpstreamUnavailable     … it could not be reached, or answered 5xx
+│   └── ShuttingDown                this process drains: ask another replica
+├── UpstreamRejected                a target says that the request itself is wrong: no other target is asked
+├── UpstreamMisconfigured           a target refuses our key, or does not know its model: the next target is asked
+├── InvalidRequest                  malformed or inconsistent input; `param` names the field
+│   ├── ContextTooLong              more tokens than the model takes
+│   └── BodyTooLarge                over MAX_BODY_BYTES or MAX_FILE_BYTES
+├── NotFound                        not there, or not yours: never told apart
+│   └── ModelNotFound
+└── Conflict                        the state of the thing does not allow it, or a name is taken
+"""
+
+from __future__ import annotations
+
+from plugins.contract.errors import RetryableError, WattosError
+
+
+class UpstreamError(RetryableError):
+    """A target failed; the next one may not. `status`: what it answered, None when there was no answer."""
+
+    code = "upstream_error"
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.status = status
+
+
+class UpstreamRateLimited(UpstreamError):
+    """The target answered 429. `retry_after_s` is its own `Retry-After`."""
+
+    code = "upstream_rate_limited"
+
+
+class UpstreamTimeout(UpstreamError):
+    """The target did not answer within its time-out."""
+
+    code = "upstream_timeout"
+
+
+class UpstreamUnavailable(UpstreamError):
+    """The target could not be reached, broke off, or answered 5xx."""
+
+    code = "upstream_unavailable"
+
+
+class ShuttingDown(RetryableError):
+    """This process is draining."""
+
+    code = "shutting_down"
+
+
+class UpstreamRejected(WattosError):
+    """The target says that the request itself is wrong (400, 413, 422): asking five vendors would change nothing."""
+
+    code = "upstream_rejected"
+
+    def __init__(self, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class UpstreamMisconfigured(WattosError):
+    """The target refuses our credential or does not know its model (401, 403, 404): the operator's to mend.
+
+    Not retried here, but the next target is asked.
+    """
+
+    code = "upstream_misconfigured"
+
+
+class InvalidRequest(WattosError):
+    """The input is malformed or contradicts itself. `param` names the field, as OpenAI's errors do."""
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.reason = code or self.code
+
+
+class ContextTooLong(InvalidRequest):
+    """More tokens than the model takes."""
+
+    code = "context_length_exceeded"
+
+
+class BodyTooLarge(WattosError):
+    """The body is over MAX_BODY_BYTES, or the file over MAX_FILE_BYTES."""
+
+    code = "request_too_large"
+
+
+class NotFound(WattosError):
+    """Not there, or not yours: the caller is never told which."""
+
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No such alias, or this key may not use it."""
+
+    code = "model_not_found"
+
+
+class Conflict(WattosError):
+    """The name is taken, or the state of the thing does not allow this."""
+
+    code = "conflict"

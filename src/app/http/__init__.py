@@ -1,0 +1,1 @@
+"""What all routes share: exception → response, request context, bodies, SSE, cursor pages."""

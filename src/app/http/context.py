@@ -1,0 +1,48 @@
+"""Who calls, as route handlers receive it: `principal: Principal` and `tenant_id: TenantId` are dependencies.
+
+The security plugin leaves the principal in the request's state; while it is off, `Capabilities.anonymous` stands in.
+A request without either is refused: forgetting the middleware can never open a route.
+"""
+
+from litestar import Request
+from litestar.datastructures import State
+from litestar.di import Provide
+
+from plugins.contract.errors import AuthenticationFailed, PermissionDenied
+from plugins.contract.principal import Principal, TenantId
+
+PRINCIPAL = "principal"
+"""Key in `scope["state"]` where the security plugin leaves the `Principal`."""
+
+REQUEST_ID = "request_id"
+"""Key in `scope["state"]` where the observability plugin leaves the request id."""
+
+
+async def provide_principal(request: Request[object, object, State], anonymous: Principal | None) -> Principal:
+    """Raises: AuthenticationFailed when nobody was authenticated and anonymous access is off."""
+    principal = request.scope["state"].get(PRINCIPAL, anonymous)
+    if not isinstance(principal, Principal):
+        raise AuthenticationFailed("a valid API key is needed: Authorization: Bearer sk-wattos-…")
+    return principal
+
+
+async def provide_tenant_id(principal: Principal) -> TenantId:
+    """Raises: PermissionDenied for the platform administrator's key, which belongs to no tenant."""
+    if principal.tenant_id is None:
+        raise PermissionDenied(
+            "the administrator's key belongs to no tenant and has no data: make a key with POST /api/v1/keys"
+        )
+    return principal.tenant_id
+
+
+def dependencies(anonymous: Principal | None) -> dict[str, Provide]:
+    """The dependencies that every route may name."""
+
+    async def provide_anonymous() -> Principal | None:
+        return anonymous
+
+    return {
+        "anonymous": Provide(provide_anonymous),
+        "principal": Provide(provide_principal),
+        "tenant_id": Provide(provide_tenant_id),
+    }

@@ -1,0 +1,25 @@
+"""Server-sent events in OpenAI's frames: `data: …` and a blank line, with bare newlines (Litestar's own SSE adds CR)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from app.http.schemas import OpenAIError, OpenAIErrorBody
+from plugins.contract.errors import WattosError
+
+MEDIA_TYPE = "text/event-stream"
+HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+"""No proxy on the way may hold events back."""
+
+DONE = b"data: [DONE]\n\n"
+
+
+def event(data: bytes) -> bytes:
+    """One whole event. `data` is one line of JSON."""
+    return b"data: " + data + b"\n\n"
+
+
+def error_event(exc: WattosError) -> bytes:
+    """The one typed event that ends a broken stream; no `[DONE]` follows."""
+    body = OpenAIErrorBody(message=exc.message, type="server_error", code=exc.code)
+    return event(msgspec.json.encode(OpenAIError(body)))

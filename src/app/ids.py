@@ -1,0 +1,33 @@
+"""Ids as clients see them: a prefix that names the kind, and a UUIDv7 in hex (sortable by time of creation)."""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from app.errors import NotFound
+
+Prefix = Literal["ten", "key", "file", "vs", "job", "resp", "chatcmpl"]
+
+
+def new_id() -> UUID:
+    """A fresh UUIDv7."""
+    return uuid7()
+
+
+def encode_id(prefix: Prefix, value: UUID) -> str:
+    """`file_0190…`: prefix, underscore, 32 hex digits."""
+    return f"{prefix}_{value.hex}"
+
+
+def decode_id(prefix: Prefix, text: str) -> UUID:
+    """The inverse of `encode_id`. Raises: NotFound: a malformed id names nothing that exists."""
+    head, _, digits = text.partition("_")
+    if head == prefix and len(digits) == 32:
+        try:
+            return UUID(hex=digits)
+        except ValueError:
+            pass
+    raise NotFound(f"no {prefix} with this id")

@@ -1,0 +1,1 @@
+"""What operators ask of a running process: is it well, and what is mounted."""

@@ -1,0 +1,1 @@
+"""`/health`: liveness, readiness, and everything that this process depends on."""

@@ -1,0 +1,1 @@
+"""`GET /plugins`: what is mounted, and why."""

@@ -1,0 +1,75 @@
+"""The settings of the app itself: values only, each from the environment variable of its own name.
+
+Plugins have their own, in `plugins/<name>/config.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from plugins.contract.env import load_settings
+from plugins.contract.errors import SettingsError
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What one deployment chooses. Field `x` is read from variable `X`."""
+
+    app_env: Literal["development", "production"] = "development"
+    """`production` refuses what is only good for trying: generated secrets, embedded database, anonymous callers."""
+
+    data_dir: Annotated[str, msgspec.Meta(min_length=1)] = ".data"
+    """Where files, the embedded database and the local models' weights live."""
+
+    models_dir: str | None = None
+    """Where the local models' weights live. Unset: `DATA_DIR/models`."""
+
+    database_url: str | None = None
+    """`postgresql://…` of a server ≥ 15 with pgvector ≥ 0.8.4. Unset: the embedded server under DATA_DIR."""
+
+    database_migration_url: str | None = None
+    """The owner's URL for migrations, where it differs from DATABASE_URL."""
+
+    models_config: str | None = None
+    """A YAML file in the format of LiteLLM's proxy. Unset: the models on this machine alone."""
+
+    app_allow_anonymous: bool = False
+    """Allows production without the security plugin."""
+
+    worker_enabled: bool = True
+    """Whether `wattos serve` works on jobs itself. Off: run `wattos worker` beside it."""
+
+    local_models_enabled: bool = True
+    """Whether the local model server and embedder are started. Off: their aliases answer 503."""
+
+    max_body_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 30)] = 10 * 1024 * 1024
+    """Largest JSON body in bytes. 10 MiB is Litestar's own default and holds a 128k-token prompt ten times over."""
+
+    max_file_bytes: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)] = 512 * 1024 * 1024
+    """Largest upload in bytes. OpenAI's Files API takes 512 MB."""
+
+    shutdown_grace_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 30
+    """How long running streams may go on after SIGTERM. Kubernetes waits 30 s by default."""
+
+    @property
+    def data_path(self) -> Path:
+        return Path(self.data_dir).expanduser().resolve()
+
+    @property
+    def models_path(self) -> Path:
+        return Path(self.models_dir).expanduser().resolve() if self.models_dir else self.data_path / "models"
+
+    @property
+    def is_production(self) -> bool:
+        return self.app_env == "production"
+
+
+def read_settings(env: Mapping[str, str]) -> Settings:
+    """Raises: SettingsError that names the variable, its value and what is allowed."""
+    settings = load_settings(Settings, env)
+    if settings.is_production and settings.database_url is None:
+        raise SettingsError("APP_ENV=production needs DATABASE_URL: the embedded PostgreSQL is for development only")
+    return settings

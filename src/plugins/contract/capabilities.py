@@ -1,0 +1,22 @@
+"""What is there to be used: one immutable record that starts as nulls and that each plugin may replace a part of."""
+
+from __future__ import annotations
+
+import msgspec
+
+from plugins.contract.nulls import NullCache, NullGuard, NullKeyLookup, NullMeter
+from plugins.contract.ports import Cache, Guard, KeyLookup, Meter
+from plugins.contract.principal import ANONYMOUS, Principal
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """A plugin gives with `msgspec.structs.replace(capabilities, guard=...)`; it takes in `bind`, after all gave."""
+
+    meter: Meter = NullMeter()
+    guard: Guard = NullGuard()
+    cache: Cache = NullCache()
+    cache_state: str = "off"
+    """What `x-wattos-cache` says when there was no look-up: `off` from the null, `miss` once a cache is mounted."""
+    anonymous: Principal | None = ANONYMOUS
+    """Who a request without a principal is. The security plugin sets None: then such a request is refused."""
+    key_lookup: KeyLookup = NullKeyLookup()

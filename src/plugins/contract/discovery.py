@@ -1,0 +1,104 @@
+"""Which plugins there are, and which are on. The only place that asks `PLUGINS_<NAME>_ENABLED`.
+
+Built-ins default on. Third-party ones (entry-point group `wattos.plugins`) default off: installed is not active.
+A plugin that is off is not even imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points, version
+
+import msgspec
+
+from plugins.contract.env import flag
+from plugins.contract.errors import SettingsError
+from plugins.contract.plugin import CONTRACT_VERSION, GatewayPlugin
+
+BUILT_IN: Mapping[str, str] = {
+    "observability": "plugins.observability.plugin:ObservabilityPlugin",
+    "security": "plugins.security.plugin:SecurityPlugin",
+    "resilience": "plugins.resilience.plugin:ResiliencePlugin",
+    "cache": "plugins.cache.plugin:CachePlugin",
+}
+"""Name → class, in mounting order: the order of middleware is the order here (design, one request, one direction)."""
+
+ENTRY_POINT_GROUP = "wattos.plugins"
+_NAME = re.compile(r"[a-z][a-z0-9]*")
+_TOGGLE = re.compile(r"PLUGINS_(?P<name>.+)_ENABLED")
+
+
+class PluginState(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `GET /plugins`. `reason` says which variable or default decided."""
+
+    name: str
+    version: str
+    enabled: bool
+    built_in: bool
+    reason: str
+
+
+class Discovered(msgspec.Struct, frozen=True):
+    """All known plugins' states, and the classes of those that are on, in mounting order."""
+
+    states: tuple[PluginState, ...]
+    enabled: tuple[type[GatewayPlugin], ...]
+
+
+def discover(env: Mapping[str, str], installed: tuple[EntryPoint, ...] | None = None) -> Discovered:
+    """Raises: SettingsError for a toggle that names no plugin, a value that is no switch, a clash of names or a plugin
+    made for another version of the contract."""
+    points = tuple(entry_points(group=ENTRY_POINT_GROUP)) if installed is None else installed
+    known = {**dict.fromkeys(BUILT_IN), **_third_party(points)}
+    _refuse_unknown_toggles(env, known)
+    states: list[PluginState] = []
+    classes: list[type[GatewayPlugin]] = []
+    for name, point in known.items():
+        toggle = f"PLUGINS_{name.upper()}_ENABLED"
+        enabled = flag(env, toggle, default=point is None)
+        kind = "built-in" if point is None else "third-party"
+        reason = f"{toggle}={env[toggle]}" if toggle in env else f"default of {kind} plugins"
+        states.append(
+            PluginState(name=name, version=_version(point), enabled=enabled, built_in=point is None, reason=reason)
+        )
+        if enabled:
+            classes.append(_load(name, BUILT_IN[name] if point is None else point.value))
+    return Discovered(tuple(states), tuple(classes))
+
+
+def _third_party(points: tuple[EntryPoint, ...]) -> dict[str, EntryPoint | None]:
+    found: dict[str, EntryPoint | None] = {}
+    for point in points:
+        if not _NAME.fullmatch(point.name):
+            raise SettingsError(f"plugin name {point.name!r} ({point.value}) must match [a-z][a-z0-9]*")
+        if point.name in BUILT_IN or point.name in found:
+            raise SettingsError(f"two plugins are called {point.name!r}: uninstall one ({point.value})")
+        found[point.name] = point
+    return found
+
+
+def _refuse_unknown_toggles(env: Mapping[str, str], known: Mapping[str, object]) -> None:
+    for variable in env:
+        match = _TOGGLE.fullmatch(variable)
+        if match and match["name"].lower() not in known:
+            raise SettingsError(f"{variable} names no plugin: known are {', '.join(sorted(known))}")
+
+
+def _load(name: str, path: str) -> type[GatewayPlugin]:
+    module, _, attribute = path.partition(":")
+    plugin = getattr(importlib.import_module(module), attribute)
+    if not (isinstance(plugin, type) and issubclass(plugin, GatewayPlugin)):
+        raise SettingsError(f"plugin {name!r}: {path} is not a GatewayPlugin")
+    if plugin.contract_version != CONTRACT_VERSION:
+        raise SettingsError(
+            f"plugin {name!r} was made for contract {plugin.contract_version}, this is {CONTRACT_VERSION}: update it"
+        )
+    return plugin
+
+
+def _version(point: EntryPoint | None) -> str:
+    if point is None:
+        return version("wattos")
+    return point.dist.version if point.dist is not None else "unknown"

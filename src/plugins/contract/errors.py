@@ -1,0 +1,61 @@
+"""The root of every error WattOS raises on purpose. Knows no HTTP: `app.http.errors` has the one table of statuses.
+
+    WattosError                 code, retryable, a message that is safe to show to a user
+    ├── RetryableError          the same call may succeed later, or at another target
+    │   └── CircuitOpen         the breaker refused the call; nothing was sent
+    ├── AuthenticationFailed    no credential, or one that is not valid (any more)
+    ├── PermissionDenied        a valid credential that may not do this
+    └── SettingsError           the environment is wrong: names variable, value and what is allowed
+
+The app's own errors extend these in `app.errors`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class WattosError(Exception):
+    """A failure with a stable `code`. `message` must be safe to show: no secret, no prompt, no internal address."""
+
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class RetryableError(WattosError):
+    """The same call may succeed later or elsewhere. `retry_after_s`: what the other side asked for, if it did."""
+
+    code = "temporarily_unavailable"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class CircuitOpen(RetryableError):
+    """The breaker of this target is open: nothing was sent. `retry_after_s` is the time until its next probe."""
+
+    code = "circuit_open"
+
+
+class AuthenticationFailed(WattosError):
+    """No credential, or an unknown, expired or revoked one: one message for all, so that nothing can be guessed."""
+
+    code = "invalid_api_key"
+
+
+class PermissionDenied(WattosError):
+    """A valid credential that may not do this."""
+
+    code = "permission_denied"
+
+
+class SettingsError(WattosError):
+    """The environment cannot be used: one line that names the variable, its value and what is allowed."""
+
+    code = "invalid_settings"

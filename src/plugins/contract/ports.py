@@ -1,0 +1,72 @@
+"""What plugins offer the app and the app offers plugins: small protocols, one to three methods each.
+
+Every port that a plugin implements has a null implementation in `nulls`, so that no caller asks "is it on?".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from plugins.contract.principal import KeyRecord, TenantId
+
+T = TypeVar("T")
+
+
+class Counter(Protocol):
+    """A number that only grows, per combination of label values."""
+
+    def add(self, amount: float = 1, /, *labels: str) -> None: ...
+
+
+class Histogram(Protocol):
+    """A distribution of observed values, per combination of label values."""
+
+    def observe(self, value: float, /, *labels: str) -> None: ...
+
+
+class Meter(Protocol):
+    """Makes instruments. Label values must come from bounded sets; `labels` gives their names, in order.
+
+    Asking twice for one name returns the same instrument.
+    """
+
+    def counter(self, name: str, description: str, labels: Sequence[str] = ()) -> Counter: ...
+
+    def histogram(
+        self, name: str, description: str, labels: Sequence[str] = (), buckets: Sequence[float] = ()
+    ) -> Histogram: ...
+
+
+class Guard(Protocol):
+    """Wraps one dependency's calls: breaker around each attempt, retry with backoff where `retry` says so.
+
+    Raises: CircuitOpen before anything is sent; else whatever the last attempt raised. Cancellation passes through.
+    """
+
+    async def call(self, name: str, attempt: Callable[[], Awaitable[T]], *, retry: bool) -> T: ...
+
+    def states(self) -> Mapping[str, str]:
+        """Breaker state (`closed`, `open`, `half_open`) by dependency name, for those seen so far."""
+        ...
+
+
+class Cache(Protocol):
+    """Bytes by key, for a while. An error of the backend is a miss, never an exception."""
+
+    def create_key(self, tenant_id: TenantId, namespace: str, parts: Sequence[bytes | str]) -> str:
+        """A canonical key that contains the tenant: two tenants never share one, nor do two splits of the same text."""
+        ...
+
+    async def get(self, key: str) -> bytes | None: ...
+
+    async def set(self, key: str, value: bytes, *, ttl_s: float) -> None: ...
+
+
+class KeyLookup(Protocol):
+    """The app's answer to "whose key is this?", before a tenant is known. `key_hash` is SHA-256 of the whole key.
+
+    Raises: RetryableError when the database cannot be asked.
+    """
+
+    async def find(self, key_hash: bytes) -> KeyRecord | None: ...
