@@ -43,7 +43,7 @@ class Document(msgspec.Struct, frozen=True):
 class Chunk(msgspec.Struct, frozen=True):
     """A piece of a document that is embedded and found as one. `text == document.text[start:end]`, always.
 
-    `ordinal` counts from 0. `heading`: the breadcrumb it stands under, `A > B`, for continued tables with the header row.
+    `ordinal` counts from 0. `heading`: the breadcrumb it stands under, `A > B`; a continued table adds its header row.
     """
 
     ordinal: int

@@ -7,7 +7,7 @@ from app.knowledge.ingestion.model import Block, BlockKind, Document
 from app.knowledge.ingestion.parsing.characters import clean, clean_line, clean_lines
 
 MAX_TEXT_CHARS = 20_000_000
-"""About 10,000 printed pages at 2,000 characters: more is not one document. Keeps the process under its memory bound."""
+"""About 10,000 printed pages of 2,000 characters. Keeps the parser's process under its memory bound."""
 
 MAX_BLOCKS = 400_000
 """20 million characters in blocks of 50: shorter ones on average are not prose but an attack or a data dump."""

@@ -19,7 +19,7 @@ MAX_CONTROL_RATIO = 0.1
 """Valid UTF-8 with more control characters than this is binary. UTF-16 without a mark has half of them U+0000."""
 
 MAX_DAMAGED_RATIO = 0.25
-"""Broken per intact multi-byte sequence. A file cut in the middle of a character has one; Windows-1252 has only broken ones."""
+"""Broken per intact multi-byte sequence. A file cut within a character has one; Windows-1252 has nothing else."""
 
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")  # U+001B begins colours in terminal logs
 _UTF8_SEQUENCE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
@@ -45,7 +45,9 @@ def decode(data: bytes, declared: str | None = None) -> str:
     except UnicodeDecodeError:
         text = _declared(data, declared) or _damaged_utf8(data) or _windows_1252(data) or ""
     if not text:
-        raise UnsupportedFile("This is neither text in UTF-8, UTF-16 or Windows-1252 nor another kind that can be read.")
+        raise UnsupportedFile(
+            "This is neither text in UTF-8, UTF-16 or Windows-1252 nor another kind that can be read."
+        )
     return _text_only(text)
 
 

@@ -69,11 +69,14 @@ _BY_CONTENT_TYPE: dict[str, Format] = {
     "application/xhtml+xml": "html",
 }
 _HTML_START = re.compile(rb"(?:<\?xml[^>]*\?>|<!--.*?-->|\s)*<(?:!doctype\s+html|html[\s>])", re.IGNORECASE | re.DOTALL)
+_MARKDOWN_HEADING = re.compile(rb"(?:^|\n)[ \t]*\r?\n#{1,4} [^\r\n]+\r?\n[ \t]*\r?\n")
+_MARKDOWN_WITHIN_BYTES = 65_536
+MIN_MARKDOWN_HEADINGS = 2  # `# ` lines that stand alone between blank lines; comments in scripts seldom do, twice
 _HTML_START_WITHIN_BYTES = 2048  # licence comments before <html> are seldom longer; bounds the regular expression
 
 
 def detect(data: bytes, filename: str, content_type: str | None) -> Format:
-    """The format to read `data` as; text of any other name (.txt, .log, .csv, .rst, none) is plain text.
+    """The format to read `data` as; text of any other name (.log, .csv, .rst) is plain text, .txt may be Markdown.
 
     Raises: UnsupportedFile for known other kinds, UnreadableFile when the name promises a format the bytes are not.
     """
@@ -89,16 +92,22 @@ def detect(data: bytes, filename: str, content_type: str | None) -> Format:
     suffix = PurePath(filename).suffix.lower()
     if suffix in _BINARY_NAMES:
         raise UnreadableFile(f"The file is named {suffix}, but it is not a {_BINARY_NAMES[suffix]} file.")
-    if _HTML_START.match(data.removeprefix(b"\xef\xbb\xbf")[:_HTML_START_WITHIN_BYTES]):
+    if _HTML_START.match(data.removeprefix(b"\xef\xbb\xbf")[:_MARKDOWN_HEADING = re.compile(rb"(?:^|\n)[ \t]*\r?\n#{1,4} [^\r\n]+\r?\n[ \t]*\r?\n")
+_MARKDOWN_WITHIN_BYTES = 65_536
+MIN_MARKDOWN_HEADINGS = 2  # `# ` lines that stand alone between blank lines; comments in scripts seldom do, twice
+_HTML_START_WITHIN_BYTES]):
         return "html"
     if suffix in _BY_SUFFIX:
         return _BY_SUFFIX[suffix]
-    media_type = (content_type or "").split(";", 1)[0].strip().lower()
-    return _BY_CONTENT_TYPE.get(media_type, "text") if suffix in ("", ".txt") else "text"
+    if suffix not in ("", ".txt", ".text"):
+        return "text"
+    if len(_MARKDOWN_HEADING.findall(data[:_MARKDOWN_WITHIN_BYTES])) >= MIN_MARKDOWN_HEADINGS:
+        return "markdown"
+    return _BY_CONTENT_TYPE.get((content_type or "").split(";", 1)[0].strip().lower(), "text")
 
 
 def _is_binary_signature(signature: bytes, data: bytes) -> bool:
-    """Signatures that are plain letters (`MZ`, `ID3`, `RIFF`) may also begin a text: then a control byte must follow."""
+    """Signatures of plain letters (`MZ`, `ID3`, `RIFF`) may also begin a text: there a control byte must follow."""
     if not signature.isalnum():
         return True
     return any(byte < 0x09 for byte in data[:64])

@@ -4,7 +4,6 @@ A PDF has no paragraphs, only placed characters. What is rebuilt here: words div
 gaps, indents and short lines), headings (bigger or bold lines), and running heads and page numbers are left out.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 
 import pypdfium2 as pdfium
@@ -12,7 +11,8 @@ import pypdfium2 as pdfium
 from app.knowledge.ingestion.errors import FileTooComplex, UnreadableFile
 from app.knowledge.ingestion.model import Document
 from app.knowledge.ingestion.parsing.builder import DocumentBuilder
-from app.knowledge.ingestion.parsing.pdf_layout import Line, add_blocks, page_lines
+from app.knowledge.ingestion.parsing.pdf_layout import add_blocks
+from app.knowledge.ingestion.parsing.pdf_lines import Line, page_lines
 
 MAX_PAGES = 5000  # the longest handbooks have some thousand; PDFium takes 1–10 ms a page, so this stays under a minute
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from app.knowledge.ingestion.model import Document
 from app.knowledge.ingestion.parsing.builder import DocumentBuilder
@@ -10,7 +11,7 @@ from app.knowledge.ingestion.parsing.decoding import decode
 
 MIN_WRAP_COLUMNS = 40
 MAX_WRAP_COLUMNS = 120
-"""Editors and mail programs wrap between 60 and 100 columns; narrower lines are verse or addresses, wider ones are not wrapped."""
+"""Editors and mail programs wrap at 60 to 100 columns; narrower is verse or an address, wider is not wrapped."""
 
 MAX_HEADING_CHARS = 80
 
@@ -87,7 +88,7 @@ def _wrap_width(lines: list[str]) -> int | None:
 def _unwrap(lines: list[str], width: int | None) -> str:
     """Join lines that were broken only because the next word did not fit; keep deliberate breaks."""
     text = lines[0]
-    for line, following in zip(lines, lines[1:], strict=False):
+    for line, following in pairwise(lines):
         word = following.split(maxsplit=1)[0]
         full = width is not None and len(line) + 1 + len(word) > width
         runs_on = word[0].islower() and not _SENTENCE_END.search(line) and len(line) >= MIN_WRAP_COLUMNS

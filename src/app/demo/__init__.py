@@ -1,0 +1,1 @@
+"""`wattos demo`: the main job on embedded defaults, done through the public API by the official OpenAI client."""

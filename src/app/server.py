@@ -1,0 +1,60 @@
+"""The process: sockets, signals and exit codes around the app."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+
+import uvicorn
+
+from app.admin_key import ensure_admin_key
+from app.factory import build_app
+from app.runtime import Runtime
+from app.settings import read_settings
+
+LISTEN_BACKLOG = 2048
+"""uvicorn's own default: connections that wait to be accepted during a burst."""
+
+
+def run(env: Mapping[str, str], sock: socket.socket) -> int:
+    """Serve on `sock` until SIGTERM or SIGINT. Returns: the exit code.
+
+    At the first signal running streams may go on for SHUTDOWN_GRACE_S; then everything is stopped, children last.
+    """
+    settings = read_settings(env)
+    admin_key = ensure_admin_key(env, settings)
+    app = build_app({**env, "ADMIN_KEY": admin_key.value})
+    if admin_key.is_new:
+        # stderr: logs are on stdout, and a secret has no place in them.
+        print(f"administrator's key, shown once (kept in {settings.data_path}): {admin_key.value}", file=sys.stderr)
+    config = uvicorn.Config(
+        app,
+        backlog=LISTEN_BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
+    )
+    server = uvicorn.Server(config)
+    server.run(sockets=[sock])
+    return 0 if server.started else 3
+
+
+def run_worker(env: Mapping[str, str]) -> int:
+    """Work on jobs until SIGTERM or SIGINT."""
+    runtime = Runtime(read_settings(env))
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        async with runtime.working():
+            await stop.wait()
+
+    asyncio.run(work())
+    return 0

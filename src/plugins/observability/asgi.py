@@ -1,0 +1,112 @@
+"""The outermost ASGI layer: it sees every request and every response, those that no route took included.
+
+Litestar's middleware runs after routing, so it never sees 404 and 405, and an exception raised in another plugin's
+middleware is rendered outside of it. This layer therefore goes around the whole handler (see `plugin.py`); only what
+exception became which response has to be told to it, through the `after_exception` hook.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, cast
+
+from plugins.contract.principal import Principal
+from plugins.observability.failure import describe
+from plugins.observability.pino import request_id
+from plugins.observability.requests import (
+    CLIENT_CLOSED_REQUEST,
+    ObservedRequest,
+    RequestReport,
+    choose_request_id,
+    loggable_url,
+)
+
+if TYPE_CHECKING:
+    from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+REQUEST_ID = "request_id"
+"""Key in `scope["state"]`; `app.http.context` reads it."""
+
+_PRINCIPAL = "principal"
+_OBSERVED = "plugins.observability"
+
+
+class RequestObserver:
+    """Around one app. Whatever goes wrong in here, the request goes on."""
+
+    def __init__(self, report: RequestReport, anonymous: Principal | None = None) -> None:
+        """`anonymous`: who the log names while the security plugin is off."""
+        self._report = report
+        self._anonymous = anonymous
+
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """`app`, observed."""
+
+        async def observed(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+                return
+            await self._observe(app, cast("HTTPScope", scope), receive, send)
+
+        return observed
+
+    async def note_exception(self, exc: Exception, scope: Scope) -> None:
+        """Litestar's `after_exception` hook: this exception is about to be rendered as the response."""
+        with contextlib.suppress(Exception):
+            scope["state"][_OBSERVED].err = describe(exc)
+
+    async def _observe(self, app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        request = _begin(scope)
+
+        async def observed_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                request.status = message["status"]
+                others = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"x-request-id"]
+                message["headers"] = [*others, (b"x-request-id", request.request_id.encode())]
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                # Before the last byte leaves: who has the whole answer finds it counted.
+                self._finish(request, scope)
+            await send(message)
+
+        token = request_id.set(request.request_id)
+        try:
+            await app(scope, receive, observed_send)
+        except Exception as exc:
+            # Rendering failed, or the stream broke after its start: Litestar then raises from the real error.
+            request.err = describe(exc.__cause__ or exc)
+            self._finish(request, scope, aborted=request.status is not None, default_status=500)
+            raise
+        finally:
+            self._finish(request, scope, aborted=True, default_status=CLIENT_CLOSED_REQUEST)
+            with contextlib.suppress(ValueError):  # a generator may be closed in another context
+                request_id.reset(token)
+
+    def _finish(
+        self, request: ObservedRequest, scope: HTTPScope, *, aborted: bool = False, default_status: int = 500
+    ) -> None:
+        if request.finished:
+            return
+        request.finished = True
+        with contextlib.suppress(Exception):
+            self._report.finish(
+                request,
+                status=request.status or default_status,
+                route=scope.get("path_template"),
+                principal=scope["state"].get(_PRINCIPAL, self._anonymous),
+                aborted=aborted,
+            )
+
+
+def _begin(scope: HTTPScope) -> ObservedRequest:
+    raw_path = scope.get("raw_path") or scope["path"].encode()
+    client = scope.get("client")
+    request = ObservedRequest(
+        request_id=choose_request_id(scope["headers"]),
+        method=scope["method"],
+        url=loggable_url(raw_path.partition(b"?")[0].decode("latin-1"), scope["query_string"]),
+        remote_address=client[0] if client else None,
+    )
+    state = scope.setdefault("state", {})
+    state[REQUEST_ID] = request.request_id
+    state[_OBSERVED] = request
+    return request
