@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import sys
 from collections.abc import Mapping
 
+import rich_click as click
 import uvicorn
 
 from app.admin_key import ensure_admin_key
@@ -29,7 +29,7 @@ def run(env: Mapping[str, str], sock: socket.socket) -> int:
     app = build_app({**env, "ADMIN_KEY": admin_key.value})
     if admin_key.is_new:
         # stderr: logs are on stdout, and a secret has no place in them.
-        print(f"administrator's key, shown once (kept in {settings.data_path}): {admin_key.value}", file=sys.stderr)
+        click.echo(f"administrator's key, shown once (kept in {settings.data_path}): {admin_key.value}", err=True)
     config = uvicorn.Config(
         app,
         backlog=LISTEN_BACKLOG,

@@ -17,7 +17,7 @@ _N_SHOWN = 4  # characters of the random part that lists may show: 24 of its 256
 
 
 class NewKey(NamedTuple):
-    """A key at birth. `key` is shown once and never stored; `prefix` may be listed; `sha256`: 32 bytes, to look it up."""
+    """A key at birth. `key` is shown once and never stored; `prefix` may be listed; `sha256`: bytes[32], to find it."""
 
     key: str
     prefix: str

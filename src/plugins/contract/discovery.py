@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points, version
 
 import msgspec
@@ -27,7 +28,7 @@ BUILT_IN: Mapping[str, str] = {
 
 ENTRY_POINT_GROUP = "wattos.plugins"
 _NAME = re.compile(r"[a-z][a-z0-9]*")
-_TOGGLE = re.compile(r"PLUGINS_(?P<name>.+)_ENABLED")
+_LIKE_A_TOGGLE = re.compile(r"PLUGINS?_")
 
 
 class PluginState(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,10 +81,17 @@ def _third_party(points: tuple[EntryPoint, ...]) -> dict[str, EntryPoint | None]
 
 
 def _refuse_unknown_toggles(env: Mapping[str, str], known: Mapping[str, object]) -> None:
+    """A toggle with a slip in it would silently leave its plugin as it was: refuse what looks like one and is none."""
+    toggles = [f"PLUGINS_{name.upper()}_ENABLED" for name in known]
     for variable in env:
-        match = _TOGGLE.fullmatch(variable)
-        if match and match["name"].lower() not in known:
-            raise SettingsError(f"{variable} names no plugin: known are {', '.join(sorted(known))}")
+        if variable in toggles or not _LIKE_A_TOGGLE.match(variable):
+            continue
+        _, _, rest = variable.partition("_")
+        name = rest.partition("_")[0].lower()
+        close = get_close_matches(variable, toggles, n=1, cutoff=0.85)
+        if variable.startswith("PLUGIN_") or name not in known or close:
+            meant = f"did you mean {close[0]}?" if close else f"known plugins are {', '.join(sorted(known))}"
+            raise SettingsError(f"{variable}={env[variable]!r} switches nothing: {meant}")
 
 
 def _load(name: str, path: str) -> type[GatewayPlugin]:

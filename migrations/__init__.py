@@ -1,0 +1,1 @@
+"""The schema's history. Run by `app.database.migrate`, never by hand."""

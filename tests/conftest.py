@@ -1,0 +1,32 @@
+"""Fixtures for every suite: real servers, started once a session."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.database.engine import Database
+from postgres import Cluster, running_cluster
+
+
+@pytest.fixture(scope="session")
+async def cluster() -> AsyncIterator[Cluster]:
+    """One embedded PostgreSQL for the whole session."""
+    async with running_cluster() as running:
+        yield running
+
+
+@pytest.fixture
+async def database_url(cluster: Cluster) -> str:
+    """A migrated database of the test's own."""
+    return await cluster.create_database()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """That database, opened as the app opens it."""
+    opened = Database(pool_size=3)
+    await opened.open(database_url)
+    yield opened
+    await opened.close()
