@@ -50,6 +50,12 @@ class UpstreamUnavailable(UpstreamError):
     code = "upstream_unavailable"
 
 
+class AllTargetsFailed(RetryableError):
+    """Every target of the chain failed: the message says which, and how. `retry_after_s`: the shortest asked for."""
+
+    code = "all_targets_failed"
+
+
 class ShuttingDown(RetryableError):
     """This process is draining."""
 

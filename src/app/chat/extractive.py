@@ -31,14 +31,14 @@ class ExtractiveTransport:
         answer = await self._answer(call)
         message = {"role": "assistant", "content": answer.text, "refusal": None, "annotations": annotations_of(answer)}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-        body = self._envelope(target, "chat.completion", [choice])
+        body = self._envelope(call.alias, "chat.completion", [choice])
         body["usage"] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
         return Reply(body=msgspec.json.encode(body), usage=NO_TOKENS)
 
     async def stream(self, target: Target, call: ChatCall) -> AsyncIterator[StreamChunk]:
         """Sends a line of the answer at a time, then the citations on the chunk that finishes it."""
         answer = await self._answer(call)
-        envelope = self._envelope(target, "chat.completion.chunk", [])
+        envelope = self._envelope(call.alias, "chat.completion.chunk", [])
         deltas: list[dict[str, object]] = [{"role": "assistant", "content": ""}]
         deltas += [{"content": line} for line in answer.text.splitlines(keepends=True)]
         deltas.append({"annotations": annotations_of(answer)})
@@ -48,7 +48,9 @@ class ExtractiveTransport:
             yield StreamChunk(data=msgspec.json.encode(envelope))
         envelope["choices"] = []
         envelope["usage"] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-        yield StreamChunk(data=msgspec.json.encode(envelope), usage=NO_TOKENS)
+        envelope["x_wattos"] = {"cost_nusd": target.cost_nusd(NO_TOKENS)}
+        data = msgspec.json.encode(envelope) if call.include_usage else b""
+        yield StreamChunk(data=data, usage=NO_TOKENS)
 
     async def _answer(self, call: ChatCall) -> Answer:
         if call.grounding is None:
@@ -58,11 +60,11 @@ class ExtractiveTransport:
         return await self._answerer.answer(call.grounding.question, call.grounding.retrieved.passages)
 
     @staticmethod
-    def _envelope(target: Target, kind: str, choices: list[dict[str, object]]) -> dict[str, object]:
+    def _envelope(alias: str, kind: str, choices: list[dict[str, object]]) -> dict[str, object]:
         return {
             "id": encode_id("chatcmpl", new_id()),
             "object": kind,
             "created": int(time.time()),
-            "model": target.alias,
+            "model": alias,
             "choices": choices,
         }

@@ -93,7 +93,9 @@ class ChatService:
         self, tenant_id: TenantId, request: ChatRequest, targets: tuple[Target, ...]
     ) -> tuple[ChatCall, tuple[Target, ...]]:
         """The call as targets get it. Over documents: with passages found, and quotes as the chain's last link."""
-        call = ChatCall(fields=request.fields, stream=request.stream, include_usage=request.include_usage)
+        call = ChatCall(
+            alias=request.model, fields=request.fields, stream=request.stream, include_usage=request.include_usage
+        )
         if not request.store_ids:
             return call, targets
         retrieved = await self._retriever.retrieve(

@@ -1,0 +1,56 @@
+"""The wire of `/v1/embeddings`."""
+
+from __future__ import annotations
+
+import array
+import base64
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import msgspec
+
+MAX_TEXTS = 2048
+"""OpenAI's own limit for one call."""
+
+
+class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's request. `input_type` is ours: e5 models embed questions (`query`) and passages differently."""
+
+    model: str
+    input: str | list[str] | list[int] | list[list[int]] | None = None
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    input_type: Literal["query", "passage"] = "passage"
+
+
+class Embedding(msgspec.Struct, frozen=True, kw_only=True):
+    """One vector: numbers, or little-endian float32 in base64."""
+
+    index: int
+    embedding: list[float] | str
+    object: Literal["embedding"] = "embedding"
+
+
+class EmbeddingUsage(msgspec.Struct, frozen=True, kw_only=True):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer, in the order of the input."""
+
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+    object: Literal["list"] = "list"
+
+
+def encoded(row: Sequence[float], how: Literal["float", "base64"]) -> list[float] | str:
+    """The official client asks for base64 by default."""
+    if how == "float":
+        return list(row)
+    packed = array.array("f", row)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return base64.b64encode(packed.tobytes()).decode()

@@ -1,0 +1,44 @@
+"""Embeddings through the same chains as chat."""
+
+from __future__ import annotations
+
+from app.embeddings.schemas import MAX_TEXTS, EmbeddingRequest
+from app.errors import InvalidRequest, ModelNotFound
+from app.llm.catalog import Catalog
+from app.llm.chain import Chain, Embedded
+from app.llm.model import EmbeddingCall
+from plugins.contract.principal import Principal
+
+
+class EmbeddingService:
+    """Checks the request and calls the chain."""
+
+    def __init__(self, *, catalog: Catalog, chain: Chain) -> None:
+        self._catalog = catalog
+        self._chain = chain
+
+    async def embed(self, principal: Principal, request: EmbeddingRequest) -> Embedded:
+        """Raises: InvalidRequest, ModelNotFound, or what the chain raises."""
+        if not principal.may_use(request.model):
+            raise ModelNotFound(f"no model {request.model[:200]!r}: GET /v1/models lists those this key may use")
+        targets = self._catalog.chain(request.model)
+        if any(target.mode != "embedding" for target in targets):
+            raise InvalidRequest(f"{request.model!r} is not an embedding model", param="model", code="wrong_model_kind")
+        call = EmbeddingCall(
+            alias=request.model, texts=_texts(request), kind=request.input_type, dimensions=request.dimensions
+        )
+        return await self._chain.embed(call, targets)
+
+
+def _texts(request: EmbeddingRequest) -> tuple[str, ...]:
+    texts = [request.input] if isinstance(request.input, str) else request.input
+    if not texts:
+        raise InvalidRequest("input is missing: a text, or a list of texts", param="input", code="missing_field")
+    if len(texts) > MAX_TEXTS:
+        raise InvalidRequest(f"input has {len(texts)} texts, at most {MAX_TEXTS} are taken", param="input")
+    found = tuple(text for text in texts if isinstance(text, str))
+    if len(found) != len(texts):
+        raise InvalidRequest("input must be text: tokens mean something else to each model", param="input")
+    if not all(text.strip() for text in found):
+        raise InvalidRequest("input has an empty text", param="input")
+    return found

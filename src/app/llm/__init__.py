@@ -1,0 +1,1 @@
+"""Model alias → chain of targets → attempt → transport; prices and token usage."""

@@ -1,0 +1,172 @@
+"""What can be called: alias → chain of targets. Built once, from MODELS_CONFIG or the models on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.errors import ModelNotFound
+from app.llm.config import ModelEntry, ModelsConfig, read_models_config
+from app.llm.model import Mode, Target, TransportName
+from app.llm.prices import FREE, KnownModel, known_models, price_of
+from plugins.contract.errors import SettingsError
+
+LOCAL = "wattos-local"
+EXTRACTIVE = "wattos-extractive"
+EMBED = "wattos-embed"
+
+OWN_MODELS: Mapping[str, tuple[str, TransportName, Mode]] = {
+    "wattos/local": ("openai/wattos-local", "bridge", "chat"),
+    "wattos/extractive": ("wattos/extractive", "extractive", "chat"),
+    "wattos/embed": ("wattos/embed", "embedder", "embedding"),
+}
+"""Models of this machine that a configuration may name as targets: provider model, transport, mode."""
+
+_OWN_PARAMS = {"model", "input_cost_per_token", "output_cost_per_token"}
+
+
+class Catalog:
+    """Aliases in the order of the configuration. `warnings`: what the configuration says that is not read."""
+
+    def __init__(
+        self,
+        deployments: Mapping[str, Sequence[Target]],
+        fallbacks: Mapping[str, Sequence[str]],
+        warnings: Sequence[str],
+    ) -> None:
+        self.warnings = tuple(warnings)
+        self._chains = {alias: _chain(alias, deployments, fallbacks) for alias in deployments}
+
+    def aliases(self) -> tuple[str, ...]:
+        return tuple(self._chains)
+
+    def chain(self, alias: str) -> tuple[Target, ...]:
+        """The alias's own targets in order, then those of its fallbacks. Raises: ModelNotFound."""
+        try:
+            return self._chains[alias]
+        except KeyError:
+            raise ModelNotFound(f"no model {alias[:200]!r}: GET /v1/models lists those there are") from None
+
+    def mode(self, alias: str) -> Mode:
+        return self.chain(alias)[0].mode
+
+
+def load_catalog(path: Path | None, env: Mapping[str, str]) -> Catalog:
+    """From the file at `path`, or the models on this machine alone. Raises: SettingsError."""
+    if path is None:
+        return embedded_catalog()
+    config = read_models_config(path, env)
+    if not config.model_list:
+        own = embedded_catalog()
+        return Catalog({alias: own.chain(alias) for alias in own.aliases()}, {}, config.warnings)
+    deployments = _deployments(config, str(path))
+    fallbacks = _fallbacks(config, deployments, str(path))
+    for alias in (EXTRACTIVE, EMBED):  # documents need these two whatever the configuration says
+        deployments.setdefault(alias, [_own(alias)])
+    return Catalog(deployments, fallbacks, config.warnings)
+
+
+def embedded_catalog() -> Catalog:
+    """The models that need no key."""
+    return Catalog({alias: [_own(alias)] for alias in (LOCAL, EXTRACTIVE, EMBED)}, {}, ())
+
+
+def _own(alias: str) -> Target:
+    provider_model, transport, mode = OWN_MODELS[alias.replace("-", "/", 1)]
+    return Target(
+        id=alias,
+        alias=alias,
+        provider_model=provider_model,
+        transport=transport,
+        mode=mode,
+        price=FREE,
+        is_local=alias == LOCAL,
+    )
+
+
+def _deployments(config: ModelsConfig, file: str) -> dict[str, list[Target]]:
+    known = known_models(str(e.litellm_params.get("model", "")) for e in config.model_list if _price(e) is None)
+    deployments: dict[str, list[Target]] = {}
+    ids: set[str] = set()
+    for number, entry in enumerate(config.model_list):
+        place = f"{file}, model_list[{number}]"
+        model = entry.litellm_params.get("model")
+        if not entry.model_name.strip():
+            raise SettingsError(f"{place}: model_name is empty")
+        if "*" in entry.model_name:
+            raise SettingsError(f"{place}: wildcard names ({entry.model_name}) are not supported yet: name each model")
+        if not isinstance(model, str) or not model.strip():
+            raise SettingsError(f"{place}.litellm_params.model is missing: e.g. openai/gpt-4o-mini")
+        target = _target(entry, model, known.get(model), _id(entry, model, ids, place))
+        deployments.setdefault(entry.model_name, []).append(target)
+    for alias, targets in deployments.items():
+        if len({target.mode for target in targets}) > 1:
+            raise SettingsError(f"{file}: {alias!r} mixes chat and embedding models: give them different names")
+    return deployments
+
+
+def _target(entry: ModelEntry, model: str, known: KnownModel | None, target_id: str) -> Target:
+    own = OWN_MODELS.get(model)
+    params: dict[str, Any] = {k: v for k, v in entry.litellm_params.items() if k not in _OWN_PARAMS}
+    wanted = entry.model_info.mode or (known.mode if known else None)
+    provider_model, transport, mode = own or (model, "bridge", "embedding" if wanted == "embedding" else "chat")
+    return Target(
+        id=target_id,
+        alias=entry.model_name,
+        provider_model=provider_model,
+        transport=transport,
+        mode=mode,
+        params=params,
+        price=_price(entry) or (FREE if own else known.price if known else None),
+        is_local=model == "wattos/local",
+    )
+
+
+def _price(entry: ModelEntry) -> Any:
+    """A price that the configuration gives goes before the price file's."""
+    info, params = entry.model_info, entry.litellm_params
+    return price_of(
+        params.get("input_cost_per_token", info.input_cost_per_token),
+        params.get("output_cost_per_token", info.output_cost_per_token),
+    )
+
+
+def _id(entry: ModelEntry, model: str, taken: set[str], place: str) -> str:
+    """`model_info.id`, else the provider's model, with `#2` for its second deployment."""
+    wanted = entry.model_info.id or model.replace("wattos/", "wattos-", 1)
+    found, number = wanted, 1
+    while found in taken:
+        if entry.model_info.id:
+            raise SettingsError(f"{place}.model_info.id: {wanted!r} stands twice")
+        number += 1
+        found = f"{wanted}#{number}"
+    taken.add(found)
+    return found
+
+
+def _fallbacks(config: ModelsConfig, known: Mapping[str, object], file: str) -> dict[str, list[str]]:
+    fallbacks: dict[str, list[str]] = {}
+    for number, item in enumerate(config.litellm_settings.fallbacks):
+        place = f"{file}, litellm_settings.fallbacks[{number}]"
+        for alias, others in item.items():
+            for name in (alias, *others):
+                if name not in known:
+                    raise SettingsError(f"{place}: {name!r} is no model_name of model_list ({_some(known)})")
+            fallbacks.setdefault(alias, []).extend(others)
+    return fallbacks
+
+
+def _chain(
+    alias: str, deployments: Mapping[str, Sequence[Target]], fallbacks: Mapping[str, Sequence[str]]
+) -> tuple[Target, ...]:
+    """Own deployments, then each fallback's own ones; a fallback's fallbacks are not followed, as at LiteLLM's."""
+    found: dict[str, Target] = {}
+    for name in (alias, *fallbacks.get(alias, ())):
+        for target in deployments[name]:
+            found.setdefault(target.id, target)
+    return tuple(found.values())
+
+
+def _some(names: Iterable[str]) -> str:
+    return "there are " + ", ".join(sorted(names)[:5])

@@ -1,0 +1,94 @@
+"""MODELS_CONFIG: the format of LiteLLM's proxy, as far as this release reads it. Errors name file, place and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from plugins.contract.errors import SettingsError
+
+ENVIRONMENT = "os.environ/"
+
+KNOWN_TOP = {"model_list", "litellm_settings"}
+KNOWN_ENTRY = {"model_name", "litellm_params", "model_info"}
+KNOWN_SETTINGS = {"fallbacks"}
+
+
+class ModelInfo(msgspec.Struct, kw_only=True):
+    id: str | None = None
+    mode: str | None = None
+    input_cost_per_token: float | None = None
+    output_cost_per_token: float | None = None
+
+
+class ModelEntry(msgspec.Struct, kw_only=True):
+    """One deployment: an alias and how to call what stands behind it."""
+
+    model_name: str
+    litellm_params: dict[str, Any]
+    model_info: ModelInfo = msgspec.field(default_factory=ModelInfo)
+
+
+class RouterSettings(msgspec.Struct, kw_only=True):
+    fallbacks: list[dict[str, list[str]]] = []
+
+
+class ModelsConfig(msgspec.Struct, kw_only=True):
+    """The file, with `os.environ/NAME` already replaced. `warnings` names what was left out."""
+
+    model_list: list[ModelEntry] = []
+    litellm_settings: RouterSettings = msgspec.field(default_factory=RouterSettings)
+    warnings: tuple[str, ...] = ()
+
+
+def read_models_config(path: Path, env: Mapping[str, str]) -> ModelsConfig:
+    """Raises: SettingsError in one line: file, place, what is wrong, how to mend it."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"MODELS_CONFIG={path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"MODELS_CONFIG={path}: cannot be read ({type(exc).__name__})") from None
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise SettingsError(f"{path}{place}: not valid YAML: {getattr(exc, 'problem', 'unreadable')}") from None
+    if document is None:
+        document = {}
+    if not isinstance(document, dict):
+        raise SettingsError(f"{path}: the file must hold a mapping with `model_list`")
+    resolved = _resolve(document, env, str(path), "")
+    try:
+        config = msgspec.convert(resolved, ModelsConfig, strict=False)
+    except msgspec.ValidationError as exc:
+        raise SettingsError(f"{path}: {exc}") from None
+    config.warnings = tuple(_unknown_keys(document))
+    return config
+
+
+def _resolve(value: Any, env: Mapping[str, str], file: str, place: str) -> Any:
+    """Replace each `os.environ/NAME`. Raises: SettingsError for a variable that is not set."""
+    if isinstance(value, dict):
+        return {str(k): _resolve(v, env, file, f"{place}.{k}" if place else str(k)) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_resolve(v, env, file, f"{place}[{n}]") for n, v in enumerate(value)]
+    if isinstance(value, str) and value.startswith(ENVIRONMENT):
+        name = value.removeprefix(ENVIRONMENT)
+        if name not in env:
+            raise SettingsError(f"{file}, {place}: the variable {name} is not set in the environment")
+        return env[name]
+    return value
+
+
+def _unknown_keys(document: Mapping[str, Any]) -> Iterator[str]:
+    for key in document.keys() - KNOWN_TOP:
+        yield f"`{key}` is not read by this release"
+    for key in (document.get("litellm_settings") or {}).keys() - KNOWN_SETTINGS:
+        yield f"`litellm_settings.{key}` is not read by this release"
+    for number, entry in enumerate(document.get("model_list") or []):
+        for key in entry.keys() - KNOWN_ENTRY:
+            yield f"`model_list[{number}].{key}` is not read by this release"

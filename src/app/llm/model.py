@@ -1,0 +1,114 @@
+"""The words of this room: a client names an *alias*, which has a chain of *targets*; a *transport* calls one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from app.grounding import Grounding
+from app.llm.prices import Price
+
+TransportName = Literal["bridge", "extractive", "embedder"]
+Mode = Literal["chat", "embedding"]
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of one call, as the target counted them."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """One model at one vendor, with its own name, address, key and price."""
+
+    id: str
+    """Safe to show; the same after a restart."""
+    alias: str
+    provider_model: str
+    """In litellm's notation: `openai/gpt-4o-mini`."""
+    transport: TransportName
+    mode: Mode = "chat"
+    params: Mapping[str, Any] = {}
+    """What the configuration says beyond the model: `api_base`, `api_key`, `timeout` …; holds secrets."""
+    price: Price | None = None
+    is_local: bool = False
+    """The model server on this machine: address and key are asked for at each call."""
+
+    def __repr__(self) -> str:
+        return f"Target({self.id!r}, alias={self.alias!r})"  # params hold keys
+
+    def cost_nusd(self, usage: Usage | None) -> int | None:
+        """None when usage or price is unknown: no cost is better than a wrong one."""
+        if usage is None or self.price is None:
+            return None
+        return self.price.cost_nusd(usage.input_tokens, usage.output_tokens)
+
+
+class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One chat request. `fields` is the client's JSON object without our extensions."""
+
+    alias: str
+    """The model that the client asked for: answers carry this name, whichever target gave them."""
+    fields: Mapping[str, msgspec.Raw]
+    stream: bool = False
+    include_usage: bool = False
+    """Whether the client asked for the usage chunk; we ask for it always, and hide it from those who did not."""
+    grounding: Grounding | None = None
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole answer: the JSON for the client, and what it used."""
+
+    body: bytes
+    usage: Usage | None
+
+
+class StreamChunk(msgspec.Struct, frozen=True, kw_only=True):
+    """The JSON of one `data:` event. `usage` is set on the chunk that carries it; without `data` it is for us alone."""
+
+    data: bytes
+    usage: Usage | None = None
+
+
+class EmbeddingCall(msgspec.Struct, frozen=True, kw_only=True):
+    """Texts to embed. `kind`: e5 models embed questions and passages differently."""
+
+    alias: str
+    texts: tuple[str, ...]
+    kind: Literal["query", "passage"] = "passage"
+    dimensions: int | None = None
+
+
+class Vectors(msgspec.Struct, frozen=True, kw_only=True):
+    """float[len(texts), dim], in the order of the texts."""
+
+    rows: Sequence[Sequence[float]]
+    usage: Usage | None
+
+
+class ChatTransport(Protocol):
+    """Calls one target. Raises: the errors of `app.errors` that say whether another target may do better.
+
+    `stream` yields at least one chunk or raises; closing it early closes the connection to the target.
+    """
+
+    async def complete(self, target: Target, call: ChatCall) -> Reply: ...
+
+    def stream(self, target: Target, call: ChatCall) -> AsyncIterator[StreamChunk]: ...
+
+
+class EmbeddingTransport(Protocol):
+    """Embeds at one target. Raises: as `ChatTransport`."""
+
+    async def embed(self, target: Target, call: EmbeddingCall) -> Vectors: ...
+
+
+class LocalEndpoint(Protocol):
+    """Where the model server on this machine answers now. Raises: RetryableError while it does not."""
+
+    def address(self) -> tuple[str, str]:
+        """Base URL and API key."""
+        ...

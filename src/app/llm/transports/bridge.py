@@ -1,0 +1,168 @@
+"""Every vendor, through litellm: the only module that imports it, in a thread, on first need (2 s and 190 MB).
+
+Only documented parameters are handed to litellm by name. It would take `api_base`, `api_key` and dozens more from its
+arguments, and those come from the configuration alone, never from a client's body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+
+from app.errors import UpstreamUnavailable
+from app.llm.model import ChatCall, EmbeddingCall, LocalEndpoint, Reply, StreamChunk, Target, Usage, Vectors
+from app.llm.transports.failures import translated
+
+PARAMETERS = frozenset(
+    """
+    messages temperature top_p n stop max_tokens max_completion_tokens presence_penalty frequency_penalty logit_bias
+    logprobs top_logprobs user seed response_format tools tool_choice parallel_tool_calls functions function_call
+    reasoning_effort modalities audio prediction service_tier verbosity web_search_options
+    """.split()  # noqa: SIM905  # 28 quoted names would hide what they are
+)
+"""OpenAI's chat parameters that litellm knows by name and maps to each vendor's own."""
+
+SPEAKS_OPENAI = frozenset(
+    {"openai", "azure", "hosted_vllm", "openrouter", "groq", "deepseek", "together_ai", "mistral"}
+)
+"""Providers to which a field that we do not know is passed through in the body, unharmed."""
+
+_OURS = frozenset({"model", "stream", "stream_options"})
+
+
+class BridgeTransport:
+    """Chat and embeddings through litellm. One attempt per call: retries are the guard's."""
+
+    def __init__(self, local: LocalEndpoint) -> None:
+        self._local = local
+        self._litellm: Any = None
+        self._loading = asyncio.Lock()
+
+    async def complete(self, target: Target, call: ChatCall) -> Reply:
+        litellm = await self._load()
+        with translated(litellm, target):
+            response = await litellm.acompletion(**self._arguments(target, call))
+        body = response.model_dump(exclude_none=True)
+        usage = _usage(body.get("usage"))
+        return Reply(body=msgspec.json.encode(_cleaned(body, call.alias, "message")), usage=usage)
+
+    async def stream(self, target: Target, call: ChatCall) -> AsyncIterator[StreamChunk]:
+        """Usage is always asked for upstream; its chunk reaches the client only if the client asked too."""
+        litellm = await self._load()
+        arguments = self._arguments(target, call) | {"stream": True, "stream_options": {"include_usage": True}}
+        with translated(litellm, target):
+            response = await litellm.acompletion(**arguments)
+        finished = False
+        try:
+            with translated(litellm, target):
+                async for chunk in response:
+                    body = chunk.model_dump(exclude_none=True)
+                    counted = body.pop("usage", None)
+                    finished = finished or any(c.get("finish_reason") for c in body.get("choices", []))
+                    if any(_says_something(choice) for choice in body.get("choices", [])):
+                        yield StreamChunk(data=msgspec.json.encode(_cleaned(body, call.alias, "delta")))
+                    if counted is not None:
+                        yield _usage_chunk(body, counted, call, target)
+        finally:
+            await response.aclose()
+        if not finished:
+            raise UpstreamUnavailable(f"{target.id} broke off its answer")
+
+    async def embed(self, target: Target, call: EmbeddingCall) -> Vectors:
+        litellm = await self._load()
+        arguments = self._address(target) | {"input": list(call.texts), "encoding_format": "float"}
+        if call.dimensions is not None:
+            arguments["dimensions"] = call.dimensions
+        with translated(litellm, target):
+            response = await litellm.aembedding(**arguments)
+        body = response.model_dump()
+        rows = [item["embedding"] for item in sorted(body["data"], key=lambda item: item["index"])]
+        if len(rows) != len(call.texts):
+            raise UpstreamUnavailable(f"{target.id} answered {len(rows)} vectors for {len(call.texts)} texts")
+        return Vectors(rows=rows, usage=_usage(body.get("usage")))
+
+    def _arguments(self, target: Target, call: ChatCall) -> dict[str, Any]:
+        known: dict[str, Any] = {}
+        unknown: dict[str, Any] = {}
+        for name, raw in call.fields.items():
+            if name not in _OURS:
+                (known if name in PARAMETERS else unknown)[name] = msgspec.json.decode(raw)
+        arguments = {**known, **self._address(target)}
+        if unknown and target.provider_model.partition("/")[0] in SPEAKS_OPENAI:
+            arguments["extra_body"] = {**unknown, **arguments.get("extra_body", {})}
+        return arguments
+
+    def _address(self, target: Target) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            **target.params,
+            "model": target.provider_model,
+            "num_retries": 0,
+            "max_retries": 0,
+        }
+        if target.is_local:
+            arguments["api_base"], arguments["api_key"] = self._local.address()
+        return arguments
+
+    async def _load(self) -> Any:
+        if self._litellm is None:
+            async with self._loading:
+                if self._litellm is None:
+                    self._litellm = await asyncio.to_thread(_import_litellm)
+        return self._litellm
+
+
+def _import_litellm() -> Any:
+    litellm: Any = importlib.import_module("litellm")
+    litellm.telemetry = False
+    litellm.suppress_debug_info = True  # it would print banners to stdout, between our log lines
+    litellm.callbacks = []
+    return litellm
+
+
+def _usage(counted: Mapping[str, Any] | None) -> Usage | None:
+    if not counted or counted.get("prompt_tokens") is None:
+        return None
+    return Usage(input_tokens=counted["prompt_tokens"], output_tokens=counted.get("completion_tokens") or 0)
+
+
+def _cleaned(body: dict[str, Any], alias: str, part: str) -> dict[str, Any]:
+    """The alias as `model`, what the wire always has, and nothing that only litellm's own callers know."""
+    body["model"] = alias
+    body.pop("provider_specific_fields", None)
+    for choice in body.get("choices", []):
+        choice.pop("provider_specific_fields", None)
+        content = choice.setdefault(part, {})
+        content.pop("provider_specific_fields", None)
+        if part == "message":
+            content.setdefault("content", None)
+            content.setdefault("refusal", None)
+            choice.setdefault("logprobs", None)
+        else:
+            choice.setdefault("finish_reason", None)
+    return body
+
+
+def _says_something(choice: Mapping[str, Any]) -> bool:
+    delta = choice.get("delta") or {}
+    return bool(choice.get("finish_reason") or any(delta.get(name) is not None for name in delta))
+
+
+def _usage_chunk(body: Mapping[str, Any], counted: Mapping[str, Any], call: ChatCall, target: Target) -> StreamChunk:
+    """OpenAI's last chunk, with no choices; our cost beside it, because a stream's headers are gone by then."""
+    usage = _usage(counted)
+    if not call.include_usage:
+        return StreamChunk(data=b"", usage=usage)
+    shown: dict[str, Any] = {
+        "id": body.get("id"),
+        "object": "chat.completion.chunk",
+        "created": body.get("created"),
+        "model": call.alias,
+        "choices": [],
+        "usage": counted,
+        "x_wattos": {"cost_nusd": target.cost_nusd(usage)},
+    }
+    return StreamChunk(data=msgspec.json.encode(shown), usage=usage)

@@ -1,0 +1,1 @@
+"""`/v1/models`: what a key may use."""
