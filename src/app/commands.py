@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import rich_click as click
@@ -18,7 +19,7 @@ async def pull_models(env: Mapping[str, str]) -> None:
     if present(models_path):
         return
     click.echo("Fetching the local model's weights (93 MB) …")
-    await pull(models_path)
+    await asyncio.to_thread(pull, models_path)
     click.echo(f"local model ready in {models_path}")
 
 

@@ -2,18 +2,176 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 from litestar import Litestar
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
 
+from app.accounts.key_lookup import DatabaseKeyLookup
+from app.accounts.routes import router as accounts_router
+from app.accounts.service import AccountsService
 from app.admin_key import ensure_admin_key
-from app.settings import read_settings
+from app.chat.extractive import ExtractiveTransport
+from app.chat.routes import create_chat_completion
+from app.chat.service import ChatService
+from app.embeddings.routes import create_embedding
+from app.embeddings.service import EmbeddingService
+from app.http.context import dependencies
+from app.http.errors import exception_handlers
+from app.knowledge.answering.extractive import ExtractiveAnswerer
+from app.knowledge.files.routes import files_router
+from app.knowledge.files.service import FilesService
+from app.knowledge.retrieval.service import VectorRetriever
+from app.knowledge.stores.routes import router as stores_router
+from app.knowledge.stores.service import VectorStoresService
+from app.llm.catalog import load_catalog
+from app.llm.chain import Chain
+from app.llm.transports.bridge import BridgeTransport
+from app.llm.transports.embedder import EmbedderTransport
+from app.local_models.model_server import LocalModelServer
+from app.models.routes import list_models, retrieve_model
+from app.operations.health.model import Check
+from app.operations.health.routes import get_health, get_liveness, get_readiness
+from app.operations.health.service import HealthService
+from app.operations.plugins.routes import list_plugins
+from app.runtime import Runtime
+from app.settings import Settings, read_settings
+from plugins.contract.capabilities import Capabilities
+from plugins.contract.discovery import Discovered, discover
+from plugins.contract.errors import SettingsError
 
 
 def build_app(env: Mapping[str, str]) -> Litestar:
-    """The production app, for any environment. No I/O but reading MODELS_CONFIG: connections are made in the lifespan.
+    """The production app, for any environment. Reads MODELS_CONFIG; connects to nothing before its lifespan.
 
     Raises: SettingsError.
     """
     settings = read_settings(env)
     env = {**env, "ADMIN_KEY": ensure_admin_key(env, settings).value}
+    discovered = discover(env)
+    _refuse_anonymous_production(settings, discovered)
+    runtime = Runtime(settings, env)
+    plugins = [plugin.from_env(env) for plugin in discovered.enabled]
+    capabilities = Capabilities(key_lookup=DatabaseKeyLookup(runtime.database))
+    for plugin in plugins:
+        capabilities = plugin.contribute(capabilities)
+    for plugin in plugins:
+        plugin.bind(capabilities)
+    return Litestar(
+        route_handlers=[
+            create_chat_completion,
+            create_embedding,
+            list_models,
+            retrieve_model,
+            files_router(max_file_bytes=settings.max_file_bytes),
+            stores_router,
+            accounts_router,
+            get_liveness,
+            get_readiness,
+            get_health,
+            list_plugins,
+        ],
+        dependencies={
+            **dependencies(capabilities.anonymous),
+            **_services(settings, env, runtime, capabilities),
+            "plugin_states": _given(discovered.states),
+        },
+        plugins=plugins,
+        exception_handlers=exception_handlers,
+        lifespan=[_lifespan(runtime)],
+        request_max_body_size=settings.max_body_bytes,
+        openapi_config=OpenAPIConfig(title="WattOS", version=version("wattos"), path="/schema", render_plugins=[]),
+    )
+
+
+def _services(
+    settings: Settings, env: Mapping[str, str], runtime: Runtime, capabilities: Capabilities
+) -> dict[str, Provide]:
+    """What route handlers may ask for, by name."""
+    catalog = load_catalog(Path(settings.models_config) if settings.models_config else None, env)
+    answerer = ExtractiveAnswerer(runtime.embedder.embed)
+    retriever = VectorRetriever(runtime.database, runtime.embedder)
+    bridge = BridgeTransport(LocalAddress(runtime.model_server))
+    chain = Chain(
+        chat={"bridge": bridge, "extractive": ExtractiveTransport(answerer)},
+        embedding={"bridge": bridge, "embedder": EmbedderTransport(runtime.embedder)},
+        guard=capabilities.guard,
+        meter=capabilities.meter,
+    )
+    chat = ChatService(
+        catalog=catalog,
+        chain=chain,
+        cache=capabilities.cache,
+        cache_state=capabilities.cache_state,
+        retriever=retriever,
+        answerer=answerer,
+    )
+    return {
+        "catalog": _given(catalog),
+        "chat": _given(chat),
+        "embeddings": _given(EmbeddingService(catalog=catalog, chain=chain)),
+        "retriever": _given(retriever),
+        "files": _given(FilesService(runtime.database, runtime.objects, max_file_bytes=settings.max_file_bytes)),
+        "stores": _given(VectorStoresService(runtime.database, embedding_model=runtime.embedder.model)),
+        "accounts": _given(AccountsService(runtime.database)),
+        "health": _given(HealthService(_checks(runtime), version("wattos"))),
+    }
+
+
+class LocalAddress:
+    """The `LocalEndpoint` port on the model server."""
+
+    def __init__(self, server: LocalModelServer) -> None:
+        self._server = server
+
+    def address(self) -> tuple[str, str]:
+        endpoint = self._server.endpoint()
+        return endpoint.base_url, endpoint.api_key
+
+
+def _checks(runtime: Runtime) -> list[Check]:
+    """Critical is what no request can do without."""
+
+    async def model_server() -> None:
+        runtime.model_server.endpoint()
+
+    async def embedder() -> None:
+        await runtime.embedder.count_tokens(["ping"])
+
+    checks = [Check(name="postgres", critical=True, probe=runtime.database.ping)]
+    if runtime.settings.local_models_enabled:
+        checks.append(Check(name="local model", critical=False, probe=model_server))
+        checks.append(Check(name="embedder", critical=False, probe=embedder))
+    return checks
+
+
+def _lifespan(runtime: Runtime) -> Callable[[Litestar], contextlib.AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+        async with runtime.serving():
+            yield
+
+    return lifespan
+
+
+def _given(value: Any) -> Provide:
+    """A dependency that is always the same object."""
+
+    def provide() -> Any:
+        return value
+
+    return Provide(provide, sync_to_thread=False)
+
+
+def _refuse_anonymous_production(settings: Settings, discovered: Discovered) -> None:
+    is_secured = any(state.name == "security" and state.enabled for state in discovered.states)
+    if settings.is_production and not is_secured and not settings.app_allow_anonymous:
+        raise SettingsError(
+            "PLUGINS_SECURITY_ENABLED is off in production: everyone would be the default tenant;"
+            " set APP_ALLOW_ANONYMOUS=true if that is meant"
+        )

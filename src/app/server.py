@@ -46,7 +46,7 @@ def run(env: Mapping[str, str], sock: socket.socket) -> int:
 
 def run_worker(env: Mapping[str, str]) -> int:
     """Work on jobs until SIGTERM or SIGINT."""
-    runtime = Runtime(read_settings(env))
+    runtime = Runtime(read_settings(env), env)
 
     async def work() -> None:
         stop = asyncio.Event()

@@ -16,9 +16,10 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 import psycopg
@@ -113,10 +114,7 @@ class EmbeddedPostgres:
                 "the embedded PostgreSQL could not be made; run as an ordinary user, or set DATABASE_URL: "
                 + (output.decode(errors="replace").strip().splitlines() or ["no output"])[-1]
             )
-        try:
-            fresh.rename(self._cluster)
-        except OSError:
-            shutil.rmtree(fresh, ignore_errors=True)  # another process was first: its cluster is as good
+        _settle(fresh, self._cluster)
 
     async def _someone_elses(self) -> bool:
         """Whether a live server on this cluster answers. One that is going down with its dead parent is waited for."""
@@ -199,7 +197,7 @@ class EmbeddedPostgres:
             )
 
     @contextlib.contextmanager
-    def _output(self, program: str):  # type: ignore[no-untyped-def]  # an int or a file
+    def _output(self, program: str) -> Iterator[int | BinaryIO]:
         if program != "postgres":
             yield asyncio.subprocess.PIPE
             return
@@ -215,6 +213,13 @@ async def embedded_postgres(data_dir: Path) -> AsyncIterator[str]:
         yield await server.start()
     finally:
         await server.stop()
+
+
+def _settle(fresh: Path, final: Path) -> None:
+    try:
+        fresh.rename(final)
+    except OSError:
+        shutil.rmtree(fresh, ignore_errors=True)  # another process was first: its cluster is as good
 
 
 def _programs() -> Path:

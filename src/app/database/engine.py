@@ -51,7 +51,7 @@ class Database:
     """One engine with its pool. `open` connects and checks; nothing connects before."""
 
     def __init__(self, *, pool_size: int = 10) -> None:
-        """`pool_size`: connections kept; as many again in a burst. Ten serve hundreds of requests a second each < 10 ms."""
+        """`pool_size`: connections kept; as many again in a burst. Ten serve 1,000 statements of 10 ms a second."""
         self._pool_size = pool_size
         self._engine: AsyncEngine | None = None
 

@@ -1,10 +1,10 @@
 """What can go wrong with the database.
 
-    RetryableError
-    └── DatabaseUnavailable     it cannot be reached, or broke off: 503, and the next request may be served
-    WattosError
-    ├── DatabaseUnfit           too old, without pgvector, or a role that could bypass tenancy: refuse to start
-    └── SchemaDrift             its schema is not the one this release expects
+RetryableError
+└── DatabaseUnavailable     it cannot be reached, or broke off: 503, and the next request may be served
+WattosError
+├── DatabaseUnfit           too old, without pgvector, or a role that could bypass tenancy: refuse to start
+└── SchemaDrift             its schema is not the one this release expects
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 `python launcher.py DATA_DIR PROGRAM ARGUMENTS…`; replaces itself by the program.
 
-PostgreSQL refuses to run as root. As root we therefore enter a user namespace in which we are `nobody`: to the kernel the
-files stay root's own, so no directory has to be opened to others and no system user is added. Where namespaces are
-refused (some containers), we become the user who owns DATA_DIR.
+PostgreSQL refuses to run as root. As root we therefore enter a user namespace in which we are `nobody`: to the kernel
+the files stay root's own, so no directory has to be opened to others and no system user is added. Where namespaces are
+refused (some containers), the cluster is given to `nobody`, and so are we.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 CLONE_NEWUSER = 0x10000000
 NOBODY = 65534
-EXIT_CANNOT_LEAVE_ROOT = 77
 
 
 def stop_being_root(data_dir: Path, program: Path) -> None:
@@ -34,8 +33,7 @@ def stop_being_root(data_dir: Path, program: Path) -> None:
     os.setgid(NOBODY)
     os.setuid(NOBODY)
     if not (os.access(data_dir, os.W_OK | os.X_OK) and os.access(program, os.X_OK)):
-        print("PostgreSQL must not run as root, and no other user may enter this directory", file=sys.stderr)
-        sys.exit(EXIT_CANNOT_LEAVE_ROOT)
+        sys.exit("PostgreSQL must not run as root, and no other user may enter this directory")
 
 
 def main() -> None:
@@ -46,7 +44,7 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
     if os.getppid() != int(parent):
         sys.exit("the parent is gone already")
-    os.execv(program, [program, *arguments])
+    os.execv(program, [program, *arguments])  # noqa: S606  # no shell is what we want
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def ingest(client: OpenAI, store_id: str, paths: list[Path], show: ShowProgress)
         show(f"uploading {path.name}", done, len(paths))
         media_type = MEDIA_TYPES[path.suffix]
         file = client.files.create(file=(path.name, path.read_bytes(), media_type), purpose="assistants")
-        client.vector_stores.files.create(file.id, vector_store_id=store_id)
+        client.vector_stores.files.create(store_id, file_id=file.id)
         names[file.id] = path.name
     deadline = time.monotonic() + INGESTION_TIMEOUT_S
     while time.monotonic() < deadline:

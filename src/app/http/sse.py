@@ -1,4 +1,4 @@
-"""Server-sent events in OpenAI's frames: `data: …` and a blank line, with bare newlines (Litestar's own SSE adds CR)."""
+"""Server-sent events in OpenAI's frames: `data: …` and a blank line, bare newlines (Litestar's own SSE adds CR)."""
 
 from __future__ import annotations
 

@@ -102,8 +102,8 @@ class ChildProcess:
     async def _relay_stderr(self, log: Callable[[str], None]) -> None:
         """Read stderr to its end, so that the child never blocks on it.
 
-        Once `quiet`, lines are dropped: while it serves, a child may quote what it was asked (llama.cpp prints a grammar
-        that it refuses, whatever its verbosity), and prompts do not belong in logs.
+        Once `quiet`, lines are dropped: while it serves, a child may quote what it was asked (llama.cpp prints a
+        grammar that it refuses, whatever its verbosity), and prompts do not belong in logs.
         """
         stderr = self._process.stderr
         assert stderr is not None

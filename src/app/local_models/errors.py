@@ -10,7 +10,7 @@ WattosError
 │   ├── DownloadFailed
 │   ├── HashMismatch
 │   └── DiskFull
-└── ChildFailed                  a child broke its protocol or did not get ready: for logs and health, never raised to callers
+└── ChildFailed                  a child broke its protocol or did not get ready: never raised to callers
 """
 
 from __future__ import annotations

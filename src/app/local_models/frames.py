@@ -48,7 +48,6 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     """The child's first frame: it is ready."""
 
     dimensions: int
-    window_tokens: int
 
 
 class BadFrame(Exception):

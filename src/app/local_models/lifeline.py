@@ -22,8 +22,9 @@ def attach_to_parent() -> tuple[BinaryIO, BinaryIO]:
     held open by a stray fork of the parent; PR_SET_PDEATHSIG cannot be missed, but is Linux only. It fires when the
     forking *thread* ends, so the parent forks in the thread of its event loop (asyncio and uvloop both do).
 
-    Ctrl-C reaches the whole terminal group and `systemctl stop` the whole cgroup, while the parent may still be finishing
-    streams that need this child. So SIGINT and SIGTERM are ignored; the end of stdin is the polite request to leave.
+    Ctrl-C reaches the whole terminal group and `systemctl stop` the whole cgroup, while the parent may still be
+    finishing streams that need this child. So SIGINT and SIGTERM are ignored; the end of stdin is the polite request
+    to leave.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

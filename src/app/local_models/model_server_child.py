@@ -11,10 +11,10 @@ import msgspec
 from app.local_models.lifeline import attach_to_parent, leave_with_parent
 
 MAX_OUTPUT_TOKENS = 1024
-"""When the caller sets no limit: 10 s at the measured 100 tokens/s. A small model left alone repeats itself for ever."""
+"""When the caller sets no limit: 10 s at the measured 100 tokens/s. Left alone, a small model repeats itself."""
 N_SLOTS = 2
 """Two answers at once, so that a second caller sees tokens at once; two cores are fully used by then (measured: two
-answers take 0.82 s side by side, 0.75 s one after the other)."""
+answers take 0.82 s side by side, 0.72 s one after the other)."""
 LOG_ERRORS = 1
 """llama.cpp's verbosity: 1 says why a model does not load; from 2 on it writes about each request."""
 

@@ -47,13 +47,13 @@ class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """As long as a start itself takes (0.2–0.5 s measured): one crash costs callers well under a second."""
     multiplier: float = 2.0
     max_delay_s: float = 30.0
-    """A start costs ~0.5 s of CPU, so a child that never comes up costs under 2 % of a core, and mends itself within 30 s."""
+    """A start costs 0.5 s of CPU: a child that never comes up takes under 2 % of a core."""
     healthy_after_s: float = 60.0
     """Twice the longest delay: whoever lives that long has earned a quick restart again; a crash loop has not."""
     recheck_s: float = 1.0
     """When the program cannot be started at all (weights missing): a `stat` a second, so that a `pull` is noticed."""
     stop_grace_s: float = 3.0
-    """Both children leave within 10 ms of the end of their stdin (measured); after this they are frozen: SIGKILL."""
+    """Both children leave within 15 ms of the end of their stdin (measured); after this they are frozen: SIGKILL."""
 
 
 class Program(Protocol):
@@ -109,9 +109,9 @@ class Supervisor:
         task, self._task = self._task, None
         if task is None:
             return
+        self._become(Phase.STOPPED)  # first, so that nobody new waits for an answer
         task.cancel()
         await asyncio.wait([task])
-        self._become(Phase.STOPPED)
         self._program.lost(self.state)
 
     def kill(self, reason: str) -> None:
@@ -173,7 +173,7 @@ class Supervisor:
             async with asyncio.timeout(self._program.ready_timeout_s):
                 await self._program.greet(child)
         except TimeoutError as exc:
-            raise ChildFailed(f"was not ready within {self._program.ready_timeout_s:.0f} s") from exc
+            raise ChildFailed(f"was not ready within {self._program.ready_timeout_s:g} s") from exc
 
     async def _attend(self, child: ChildProcess) -> None:
         """Attend to the child until either ends."""
@@ -186,7 +186,7 @@ class Supervisor:
         finally:
             for task in (attending, ended):
                 task.cancel()
-            # Both are over after this; `gather` also marks their errors as seen: how the child ended is what is reported.
+            # Both are over after this. `gather` marks their errors as seen: what is reported is how the child ended.
             await asyncio.gather(attending, ended, return_exceptions=True)
 
     async def _pause(self, delay_s: float, error: str) -> None:

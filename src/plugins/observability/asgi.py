@@ -8,7 +8,9 @@ exception became which response has to be told to it, through the `after_excepti
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
+
+from litestar.enums import ScopeType
 
 from plugins.contract.principal import Principal
 from plugins.observability.failure import describe
@@ -43,10 +45,10 @@ class RequestObserver:
         """`app`, observed."""
 
         async def observed(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http":
+            if scope["type"] == ScopeType.HTTP:
+                await self._observe(app, scope, receive, send)
+            else:
                 await app(scope, receive, send)
-                return
-            await self._observe(app, cast("HTTPScope", scope), receive, send)
 
         return observed
 

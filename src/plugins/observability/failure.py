@@ -18,6 +18,8 @@ _MAX_CHAIN = 8  # causes and group members: a retry loop can chain without end
 
 def describe(exc: BaseException) -> dict[str, str]:
     """pino's `err`: `type`, `message`, `stack` (innermost frame first, causes after it, no source lines, no values)."""
+    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:  # a task group's wrapping says nothing
+        exc = exc.exceptions[0]
     return {
         "type": type(exc).__qualname__,
         "message": exc.message if isinstance(exc, WattosError) else WITHHELD,

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client import Counter as PrometheusCounter
 from prometheus_client import Histogram as PrometheusHistogram
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from plugins.contract.ports import Counter, Histogram
 
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-"""The text exposition that every Prometheus since 0.4 reads."""
+CONTENT_TYPE = "text/plain; version=0.0.4"
+"""The text exposition that every Prometheus since 0.4 reads; Litestar adds the charset."""
 
 DURATION_BUCKETS_MS: tuple[float, ...] = (
     *(1, 2.5, 5, 10, 25, 50, 100, 250, 500),

@@ -20,7 +20,7 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that the current task works for; tasks started by it inherit it."""
 
 _OWN_FIELDS = ("level", "time", "pid", "hostname", "context", "msg")
-_RESERVED = frozenset((*RESERVED_ATTRS, *_OWN_FIELDS, "message"))
+_RESERVED = frozenset((*RESERVED_ATTRS, *_OWN_FIELDS, "color_message"))  # the last is uvicorn's, with terminal codes
 _HOSTNAME = socket.gethostname()
 
 
@@ -39,7 +39,7 @@ class PinoFormatter(MsgspecFormatter):
     """`context` is the logger's name, `err` what `failure.describe` says; fields given with `extra` follow."""
 
     def __init__(self) -> None:
-        super().__init__(json_default=_type_name)  # type: ignore[no-untyped-call]  # the library has no annotation
+        super().__init__(json_default=_type_name)
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
         log_data["level"] = pino_level(record.levelno)
@@ -50,14 +50,10 @@ class PinoFormatter(MsgspecFormatter):
         log_data["msg"] = record.message or message_dict.pop("msg", "")
         if record.exc_info and record.exc_info[1] is not None:
             log_data["err"] = describe(record.exc_info[1])
+        message_dict.pop("exc_info", None)  # the stock text, which may quote `str(exc)` if another handler made it
         for key, value in message_dict.items():
             log_data.setdefault(key, value)
         merge_record_extra(record, log_data, reserved=_RESERVED)
-
-    def format(self, record: logging.LogRecord) -> str:
-        if isinstance(record.msg, dict):
-            record.msg.pop("exc_info", None)
-        return super().format(record)
 
     def formatException(self, ei: object) -> str:  # noqa: N802  # logging's own name
         """Nothing: the stock text quotes `str(exc)`. `add_fields` says what may be said."""

@@ -61,7 +61,9 @@ class RequestReport:
     def __init__(self, meter: Meter) -> None:
         self._count = meter.counter("http_requests_total", "HTTP requests answered.", ("method", "route", "status"))
         self._duration_ms = meter.histogram(
-            "http_request_duration_ms", "Milliseconds from the request to the last byte of its response.", ("method", "route")
+            "http_request_duration_ms",
+            "Milliseconds from the request to the last byte of its response.",
+            ("method", "route"),
         )
 
     def finish(
@@ -108,10 +110,14 @@ def _record(
     if aborted:
         fields["aborted"] = True
     if request.err is not None:
-        # What a client did wrong needs no frames of ours.
-        fields["err"] = request.err if level == logging.ERROR else {**request.err, "stack": request.err["stack"].partition("\n")[0]}
+        fields["err"] = request.err if level == logging.ERROR else _without_frames(request.err)
     record.__dict__.update(fields)
     return record
+
+
+def _without_frames(err: Mapping[str, str]) -> Mapping[str, str]:
+    """What a client did wrong needs no stack of ours: its first line is left."""
+    return {**err, "stack": err["stack"].partition("\n")[0]}
 
 
 def _text(value: object) -> str | None:

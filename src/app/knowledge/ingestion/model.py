@@ -53,11 +53,11 @@ class Chunk(msgspec.Struct, frozen=True):
     text: str
 
     def embedding_text(self) -> str:
-        """Heading and text, without saying a heading twice that the text itself begins with."""
-        first_line = self.text.split("\n", 1)[0]
-        heading = self.heading
-        if heading == first_line:
-            return self.text
-        if heading.endswith(CRUMB_SEPARATOR + first_line):
-            heading = heading[: -len(CRUMB_SEPARATOR + first_line)]
-        return f"{heading}\n{self.text}" if heading else self.text
+        """Heading and text, without saying again the headings that the text itself begins with."""
+        crumbs = self.heading.split(CRUMB_SEPARATOR) if self.heading else []
+        line, _, rest = self.text.partition("\n")
+        body = self.text
+        while line in crumbs:
+            body = rest.lstrip("\n")
+            line, _, rest = body.partition("\n")
+        return "\n".join(part for part in (self.heading, body) if part)

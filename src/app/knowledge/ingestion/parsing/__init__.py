@@ -26,4 +26,4 @@ def parse(data: bytes, filename: str, content_type: str | None = None) -> Docume
     try:
         return parser(data)
     except (MemoryError, RecursionError) as exc:
-        raise FileTooComplex(f"Reading this {file_format} file takes more memory than one file may have.") from exc
+        raise FileTooComplex(f"Reading this {file_format} file takes more memory than it may have.") from exc

@@ -69,7 +69,7 @@ _BY_CONTENT_TYPE: dict[str, Format] = {
     "application/xhtml+xml": "html",
 }
 _HTML_START = re.compile(rb"(?:<\?xml[^>]*\?>|<!--.*?-->|\s)*<(?:!doctype\s+html|html[\s>])", re.IGNORECASE | re.DOTALL)
-_MARKDOWN_HEADING = re.compile(rb"(?:^|\n)[ \t]*\r?\n#{1,4} [^\r\n]+\r?\n[ \t]*\r?\n")
+_MARKDOWN_HEADING = re.compile(rb"(?:\A|\n[ \t]*\r?\n)#{1,4} [^\r\n]+(?=\r?\n[ \t]*\r?\n)")
 _MARKDOWN_WITHIN_BYTES = 65_536
 MIN_MARKDOWN_HEADINGS = 2  # `# ` lines that stand alone between blank lines; comments in scripts seldom do, twice
 _HTML_START_WITHIN_BYTES = 2048  # licence comments before <html> are seldom longer; bounds the regular expression
@@ -92,10 +92,7 @@ def detect(data: bytes, filename: str, content_type: str | None) -> Format:
     suffix = PurePath(filename).suffix.lower()
     if suffix in _BINARY_NAMES:
         raise UnreadableFile(f"The file is named {suffix}, but it is not a {_BINARY_NAMES[suffix]} file.")
-    if _HTML_START.match(data.removeprefix(b"\xef\xbb\xbf")[:_MARKDOWN_HEADING = re.compile(rb"(?:^|\n)[ \t]*\r?\n#{1,4} [^\r\n]+\r?\n[ \t]*\r?\n")
-_MARKDOWN_WITHIN_BYTES = 65_536
-MIN_MARKDOWN_HEADINGS = 2  # `# ` lines that stand alone between blank lines; comments in scripts seldom do, twice
-_HTML_START_WITHIN_BYTES]):
+    if _HTML_START.match(data.removeprefix(b"\xef\xbb\xbf")[:_HTML_START_WITHIN_BYTES]):
         return "html"
     if suffix in _BY_SUFFIX:
         return _BY_SUFFIX[suffix]

@@ -1,0 +1,81 @@
+"""Tenants and keys on the wire. Unknown fields are refused under `/api/v1`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from app.accounts.model import ApiKey, IssuedKey, Tenant
+from app.ids import encode_id
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Slug = Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern="^[a-z0-9](-?[a-z0-9])*$")]
+
+
+class TenantCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: Name
+    slug: Slug
+
+
+class TenantOut(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    slug: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, tenant: Tenant) -> TenantOut:
+        return cls(id=encode_id("ten", tenant.id), name=tenant.name, slug=tenant.slug, created_at=tenant.created_at)
+
+
+class KeyCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`models` left out: all. `expires_at` needs a time zone."""
+
+    tenant_id: str
+    name: Name
+    user_id: str | None = None
+    scopes: Annotated[list[str], msgspec.Meta(max_length=100)] = []
+    models: Annotated[list[str], msgspec.Meta(max_length=1000)] | None = None
+    expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+class KeyOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as it is listed: without its secret."""
+
+    id: str
+    tenant_id: str
+    name: str
+    prefix: str
+    scopes: list[str]
+    models: list[str] | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    state: Literal["active", "revoked"]
+
+    @classmethod
+    def of(cls, key: ApiKey) -> KeyOut:
+        return cls(
+            id=encode_id("key", key.id),
+            tenant_id=encode_id("ten", key.tenant_id),
+            name=key.name,
+            prefix=key.prefix,
+            scopes=list(key.scopes),
+            models=None if key.models is None else list(key.models),
+            created_at=key.created_at,
+            expires_at=key.expires_at,
+            revoked_at=key.revoked_at,
+            state="revoked" if key.revoked_at else "active",
+        )
+
+
+class KeyCreated(KeyOut, frozen=True, kw_only=True):
+    """The answer to its making: the only one that holds `key`."""
+
+    key: str
+
+    @classmethod
+    def issued(cls, issued: IssuedKey) -> KeyCreated:
+        return cls(key=issued.key, **msgspec.structs.asdict(KeyOut.of(issued.record)))

@@ -1,0 +1,6 @@
+def citations_for(text, passages):
+    return ()
+
+
+def grounding_prompt(passages):
+    return ""

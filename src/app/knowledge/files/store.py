@@ -1,0 +1,76 @@
+"""All SQL of files. Each function works in the caller's transaction."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.http.pages import PageRequest, Rows
+from app.knowledge.files.model import StoredFile
+from app.knowledge.files.tables import FileRow
+
+_FILE = (
+    FileRow.id,
+    FileRow.filename,
+    FileRow.purpose,
+    FileRow.content_type,
+    FileRow.n_bytes,
+    FileRow.created_at,
+)
+
+
+async def insert_file(
+    session: AsyncSession,
+    tenant_id: UUID,
+    *,
+    id: UUID,
+    filename: str,
+    purpose: str,
+    content_type: str | None,
+    n_bytes: int,
+    sha256: bytes,
+) -> StoredFile:
+    statement = (
+        insert(FileRow)
+        .values(
+            tenant_id=tenant_id,
+            id=id,
+            filename=filename,
+            purpose=purpose,
+            content_type=content_type,
+            n_bytes=n_bytes,
+            sha256=sha256,
+        )
+        .returning(*_FILE)
+    )
+    return StoredFile(**(await session.execute(statement)).one()._mapping)
+
+
+async def file_by_id(session: AsyncSession, tenant_id: UUID, file_id: UUID) -> StoredFile | None:
+    statement = select(*_FILE).where(FileRow.tenant_id == tenant_id, FileRow.id == file_id)
+    row = (await session.execute(statement)).one_or_none()
+    return StoredFile(**row._mapping) if row else None
+
+
+async def list_files(
+    session: AsyncSession, tenant_id: UUID, wanted: PageRequest, purpose: str | None
+) -> Rows[StoredFile]:
+    statement = (
+        select(*_FILE)
+        .where(FileRow.tenant_id == tenant_id)
+        .order_by(FileRow.id.desc() if wanted.order == "desc" else FileRow.id)
+        .limit(wanted.limit + 1)
+    )
+    if purpose is not None:
+        statement = statement.where(FileRow.purpose == purpose)
+    if wanted.after is not None:
+        statement = statement.where(FileRow.id < wanted.after if wanted.order == "desc" else FileRow.id > wanted.after)
+    return Rows.cut([StoredFile(**row._mapping) for row in await session.execute(statement)], wanted.limit)
+
+
+async def delete_file(session: AsyncSession, tenant_id: UUID, file_id: UUID) -> bool:
+    """Its text, its places in vector stores and its passages go with it. Returns: whether it was there."""
+    statement = delete(FileRow).where(FileRow.tenant_id == tenant_id, FileRow.id == file_id).returning(FileRow.id)
+    return (await session.execute(statement)).one_or_none() is not None

@@ -1,0 +1,104 @@
+"""All SQL of ingestion. Each function works in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+from pgvector import HalfVector
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.knowledge.files.tables import DocumentRow, FileRow
+from app.knowledge.ingestion.model import Chunk, Document
+from app.knowledge.stores.tables import ChunkRow, VectorStoreFileRow
+
+
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that waits to be ingested."""
+
+    filename: str
+    content_type: str | None
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """A file in a store of a tenant."""
+
+    tenant_id: UUID
+    store_id: UUID
+    file_id: UUID
+
+
+async def pending(session: AsyncSession, place: Place) -> Pending | None:
+    """None when file or store are gone, or the work is done or cancelled."""
+    statement = (
+        select(FileRow.filename, FileRow.content_type)
+        .join(
+            VectorStoreFileRow,
+            (VectorStoreFileRow.tenant_id == FileRow.tenant_id) & (VectorStoreFileRow.file_id == FileRow.id),
+        )
+        .where(*_at(place), FileRow.tenant_id == place.tenant_id, VectorStoreFileRow.status == "in_progress")
+    )
+    row = (await session.execute(statement)).one_or_none()
+    return Pending(filename=row.filename, content_type=row.content_type) if row else None
+
+
+async def advance(session: AsyncSession, place: Place, **values: object) -> bool:
+    """Write progress or an ending. Returns: whether the place is still there and in progress."""
+    statement = (
+        update(VectorStoreFileRow)
+        .where(*_at(place), VectorStoreFileRow.status == "in_progress")
+        .values(updated_at=func.now(), **values)
+        .returning(VectorStoreFileRow.file_id)
+    )
+    return (await session.execute(statement)).one_or_none() is not None
+
+
+async def begin_chunks(session: AsyncSession, place: Place) -> None:
+    """Clear what an earlier, interrupted run left."""
+    await session.execute(
+        delete(ChunkRow).where(
+            ChunkRow.tenant_id == place.tenant_id,
+            ChunkRow.store_id == place.store_id,
+            ChunkRow.file_id == place.file_id,
+        )
+    )
+
+
+async def save_document(session: AsyncSession, place: Place, document: Document) -> None:
+    """The text that offsets refer to; the same file parsed again replaces it by the same."""
+    values = {"text": document.text, "n_chars": len(document.text), "parser": document.parser}
+    statement = upsert(DocumentRow).values(tenant_id=place.tenant_id, file_id=place.file_id, **values)
+    await session.execute(statement.on_conflict_do_update(index_elements=["tenant_id", "file_id"], set_=values))
+
+
+async def insert_chunks(
+    session: AsyncSession, place: Place, chunks: Sequence[Chunk], vectors: Sequence[Sequence[float]]
+) -> None:
+    await session.execute(
+        insert(ChunkRow),
+        [
+            {
+                "tenant_id": place.tenant_id,
+                "store_id": place.store_id,
+                "file_id": place.file_id,
+                "ordinal": chunk.ordinal,
+                "start": chunk.start,
+                "end": chunk.end,
+                "heading": chunk.heading,
+                "text": chunk.text,
+                "embedding": HalfVector(list(vector)),
+            }
+            for chunk, vector in zip(chunks, vectors, strict=True)
+        ],
+    )
+
+
+def _at(place: Place) -> tuple[ColumnElement[bool], ...]:
+    return (
+        VectorStoreFileRow.tenant_id == place.tenant_id,
+        VectorStoreFileRow.store_id == place.store_id,
+        VectorStoreFileRow.file_id == place.file_id,
+    )

@@ -1,0 +1,165 @@
+"""`/v1/vector_stores`."""
+
+from typing import Any
+
+from litestar import Request, Router, delete, get, post
+from litestar.datastructures import State
+
+from app.errors import InvalidRequest
+from app.grounding import Retriever
+from app.http.body import decode_body
+from app.http.pages import DEFAULT_LIMIT, Limit, Order, Page, PageRequest, page
+from app.ids import decode_id
+from app.knowledge.stores.model import FileStatus
+from app.knowledge.stores.schemas import (
+    FileAdd,
+    FileContent,
+    SearchPage,
+    SearchRequest,
+    SearchResult,
+    StoreCreate,
+    StoreDeleted,
+    StoreFileOut,
+    StoreOut,
+    StoreUpdate,
+    TextPart,
+)
+from app.knowledge.stores.service import VectorStoresService
+from plugins.contract.principal import TenantId
+
+AnyRequest = Request[Any, Any, State]
+
+
+@post("/", operation_id="createVectorStore", status_code=200)
+async def create_store(request: AnyRequest, tenant_id: TenantId, stores: VectorStoresService) -> StoreOut:
+    """Make a vector store, with files or without."""
+    asked = decode_body(await request.body() or b"{}", StoreCreate)
+    file_ids = [decode_id("file", file_id) for file_id in asked.file_ids or ()]
+    made = await stores.create(tenant_id, name=asked.name or "", metadata=asked.metadata or {}, file_ids=file_ids)
+    return StoreOut.of(made)
+
+
+@get("/", operation_id="listVectorStores")
+async def list_stores(
+    tenant_id: TenantId,
+    stores: VectorStoresService,
+    limit: Limit = DEFAULT_LIMIT,
+    after: str | None = None,
+    order: Order = "desc",
+) -> Page[StoreOut]:
+    """The tenant's vector stores."""
+    wanted = PageRequest(limit=limit, after=decode_id("vs", after) if after else None, order=order)
+    rows = await stores.list(tenant_id, wanted)
+    shown = [StoreOut.of(found) for found in rows.items]
+    return page(shown, [found.id for found in shown], has_more=rows.has_more)
+
+
+@get("/{store_id:str}", operation_id="getVectorStore")
+async def get_store(store_id: str, tenant_id: TenantId, stores: VectorStoresService) -> StoreOut:
+    """One vector store."""
+    return StoreOut.of(await stores.get(tenant_id, decode_id("vs", store_id)))
+
+
+@post("/{store_id:str}", operation_id="modifyVectorStore", status_code=200)
+async def update_store(
+    request: AnyRequest, store_id: str, tenant_id: TenantId, stores: VectorStoresService
+) -> StoreOut:
+    """Change name or metadata."""
+    asked = decode_body(await request.body(), StoreUpdate)
+    changed = await stores.update(tenant_id, decode_id("vs", store_id), name=asked.name, metadata=asked.metadata)
+    return StoreOut.of(changed)
+
+
+@delete("/{store_id:str}", operation_id="deleteVectorStore", status_code=200)
+async def delete_store(store_id: str, tenant_id: TenantId, stores: VectorStoresService) -> StoreDeleted:
+    """Delete a vector store with its passages; the files stay."""
+    await stores.delete(tenant_id, decode_id("vs", store_id))
+    return StoreDeleted(id=store_id, object="vector_store.deleted")
+
+
+@post("/{store_id:str}/files", operation_id="createVectorStoreFile", status_code=200)
+async def add_file(
+    request: AnyRequest, store_id: str, tenant_id: TenantId, stores: VectorStoresService
+) -> StoreFileOut:
+    """Add a file: its ingestion begins in the background."""
+    asked = decode_body(await request.body(), FileAdd)
+    file_id = decode_id("file", asked.file_id)
+    added = await stores.add_file(tenant_id, decode_id("vs", store_id), file_id, asked.attributes or {})
+    return StoreFileOut.of(added)
+
+
+@get("/{store_id:str}/files", operation_id="listVectorStoreFiles")
+async def list_files(
+    store_id: str,
+    tenant_id: TenantId,
+    stores: VectorStoresService,
+    limit: Limit = DEFAULT_LIMIT,
+    after: str | None = None,
+    order: Order = "desc",
+    filter: FileStatus | None = None,
+) -> Page[StoreFileOut]:
+    """The files of a store, with their progress."""
+    wanted = PageRequest(limit=limit, after=decode_id("file", after) if after else None, order=order)
+    rows = await stores.list_files(tenant_id, decode_id("vs", store_id), wanted, status=filter)
+    shown = [StoreFileOut.of(found) for found in rows.items]
+    return page(shown, [found.id for found in shown], has_more=rows.has_more)
+
+
+@get("/{store_id:str}/files/{file_id:str}", operation_id="getVectorStoreFile")
+async def get_file(store_id: str, file_id: str, tenant_id: TenantId, stores: VectorStoresService) -> StoreFileOut:
+    """One file of a store, with its progress."""
+    return StoreFileOut.of(await stores.get_file(tenant_id, decode_id("vs", store_id), decode_id("file", file_id)))
+
+
+@get("/{store_id:str}/files/{file_id:str}/content", operation_id="retrieveVectorStoreFileContent")
+async def get_file_content(
+    store_id: str, file_id: str, tenant_id: TenantId, stores: VectorStoresService
+) -> FileContent:
+    """The stored text: what citations refer to."""
+    text = await stores.file_text(tenant_id, decode_id("vs", store_id), decode_id("file", file_id))
+    return FileContent(data=[TextPart(text=text)])
+
+
+@delete("/{store_id:str}/files/{file_id:str}", operation_id="deleteVectorStoreFile", status_code=200)
+async def remove_file(store_id: str, file_id: str, tenant_id: TenantId, stores: VectorStoresService) -> StoreDeleted:
+    """Take a file out of a store; the file itself stays."""
+    await stores.remove_file(tenant_id, decode_id("vs", store_id), decode_id("file", file_id))
+    return StoreDeleted(id=file_id, object="vector_store.file.deleted")
+
+
+@post("/{store_id:str}/search", operation_id="searchVectorStore", status_code=200)
+async def search(request: AnyRequest, store_id: str, tenant_id: TenantId, retriever: Retriever) -> SearchPage:
+    """The nearest passages of a store."""
+    asked = decode_body(await request.body(), SearchRequest)
+    if asked.filters:
+        raise InvalidRequest("filters are not supported yet", param="filters", code="unsupported_parameter")
+    query = asked.query if isinstance(asked.query, str) else "\n".join(asked.query)
+    if not query.strip():
+        raise InvalidRequest("query is empty", param="query", code="missing_field")
+    found = await retriever.retrieve(
+        tenant_id,
+        [decode_id("vs", store_id)],
+        query,
+        max_results=asked.max_num_results,
+        score_threshold=asked.ranking_options.score_threshold if asked.ranking_options else 0.0,
+    )
+    return SearchPage(search_query=[query], data=[SearchResult.of(passage) for passage in found.passages])
+
+
+router = Router(
+    "/v1/vector_stores",
+    route_handlers=[
+        create_store,
+        list_stores,
+        get_store,
+        update_store,
+        delete_store,
+        add_file,
+        list_files,
+        get_file,
+        get_file_content,
+        remove_file,
+        search,
+    ],
+    tags=["vector stores"],
+)

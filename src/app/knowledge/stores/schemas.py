@@ -1,0 +1,186 @@
+"""Vector stores on the wire, in OpenAI's shapes; `progress` is ours."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from app.grounding import Passage
+from app.ids import encode_id
+from app.knowledge.stores.model import FileCounts, FileStatus, Stage, StoreFile, VectorStore
+
+MAX_FILES_AT_ONCE = 500
+"""OpenAI's own limit for a batch."""
+
+Metadata = Annotated[
+    dict[Annotated[str, msgspec.Meta(max_length=64)], Annotated[str, msgspec.Meta(max_length=512)]],
+    msgspec.Meta(max_length=16),
+]
+"""OpenAI's limits: 16 pairs, keys of 64 characters, values of 512."""
+
+Attributes = Annotated[
+    dict[Annotated[str, msgspec.Meta(max_length=64)], str | float | bool], msgspec.Meta(max_length=16)
+]
+
+
+class StoreCreate(msgspec.Struct, frozen=True, kw_only=True):
+    name: Annotated[str, msgspec.Meta(max_length=256)] | None = None
+    file_ids: Annotated[list[str], msgspec.Meta(max_length=MAX_FILES_AT_ONCE)] | None = None
+    metadata: Metadata | None = None
+
+
+class StoreUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    name: Annotated[str, msgspec.Meta(max_length=256)] | None = None
+    metadata: Metadata | None = None
+
+
+class FileAdd(msgspec.Struct, frozen=True, kw_only=True):
+    file_id: str
+    attributes: Attributes | None = None
+
+
+class RankingOptions(msgspec.Struct, frozen=True, kw_only=True):
+    score_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+
+
+class SearchRequest(msgspec.Struct, frozen=True, kw_only=True):
+    query: str | list[str]
+    max_num_results: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
+    ranking_options: RankingOptions | None = None
+    filters: dict[str, Any] | None = None
+
+
+class StoreOut(msgspec.Struct, frozen=True, kw_only=True):
+    """`usage_bytes`: text of the store's passages. `status` is `in_progress` while a file is."""
+
+    id: str
+    created_at: int
+    name: str
+    usage_bytes: int
+    file_counts: FileCounts
+    status: Literal["in_progress", "completed"]
+    last_active_at: int
+    metadata: dict[str, str]
+    embedding_model: str
+    expires_at: int | None = None
+    object: Literal["vector_store"] = "vector_store"
+
+    @classmethod
+    def of(cls, found: VectorStore) -> StoreOut:
+        return cls(
+            id=encode_id("vs", found.id),
+            created_at=int(found.created_at.timestamp()),
+            name=found.name,
+            usage_bytes=found.n_bytes,
+            file_counts=found.file_counts,
+            status="in_progress" if found.file_counts.in_progress else "completed",
+            last_active_at=int(found.last_active_at.timestamp()),
+            metadata=dict(found.metadata),
+            embedding_model=found.embedding_model,
+        )
+
+
+class LastError(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's three codes; `reason` is our own, stable one."""
+
+    code: Literal["server_error", "unsupported_file", "invalid_file"]
+    message: str
+    reason: str
+
+
+class ProgressOut(msgspec.Struct, frozen=True, kw_only=True):
+    """`done` of `total` passages are embedded. `total` is 0 until the document is cut."""
+
+    stage: Stage
+    done: int
+    total: int
+
+
+class StoreFileOut(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    created_at: int
+    vector_store_id: str
+    usage_bytes: int
+    status: FileStatus
+    last_error: LastError | None
+    attributes: dict[str, str | float | bool]
+    progress: ProgressOut
+    object: Literal["vector_store.file"] = "vector_store.file"
+
+    @classmethod
+    def of(cls, found: StoreFile) -> StoreFileOut:
+        return cls(
+            id=encode_id("file", found.file_id),
+            created_at=int(found.created_at.timestamp()),
+            vector_store_id=encode_id("vs", found.store_id),
+            usage_bytes=found.n_bytes,
+            status=found.status,
+            last_error=_last_error(found),
+            attributes=dict(found.attributes),
+            progress=ProgressOut(stage=found.stage, done=found.n_done, total=found.n_total),
+        )
+
+
+class TextPart(msgspec.Struct, frozen=True, kw_only=True):
+    text: str
+    type: Literal["text"] = "text"
+
+
+class FileContent(msgspec.Struct, frozen=True, kw_only=True):
+    """The stored text of a file: what `start` and `end` of citations refer to."""
+
+    data: list[TextPart]
+    has_more: bool = False
+    next_page: None = None
+    object: Literal["vector_store.file_content.page"] = "vector_store.file_content.page"
+
+
+class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A passage. `score`: cosine similarity. `start`, `end`: its place in the stored text, ours."""
+
+    file_id: str
+    filename: str
+    score: float
+    content: list[TextPart]
+    start: int
+    end: int
+    attributes: dict[str, str | float | bool] = {}
+
+    @classmethod
+    def of(cls, passage: Passage) -> SearchResult:
+        return cls(
+            file_id=passage.file_id,
+            filename=passage.filename,
+            score=round(passage.score, 4),
+            content=[TextPart(text=passage.text)],
+            start=passage.start,
+            end=passage.start + len(passage.text),
+        )
+
+
+class SearchPage(msgspec.Struct, frozen=True, kw_only=True):
+    search_query: list[str]
+    data: list[SearchResult]
+    has_more: bool = False
+    next_page: None = None
+    object: Literal["vector_store.search_results.page"] = "vector_store.search_results.page"
+
+
+class StoreDeleted(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a deletion."""
+
+    id: str
+    object: str
+    deleted: bool = True
+
+
+def _last_error(found: StoreFile) -> LastError | None:
+    if found.error_code is None:
+        return None
+    code: Literal["server_error", "unsupported_file", "invalid_file"] = "invalid_file"
+    if found.error_code == "internal_error":
+        code = "server_error"
+    elif found.error_code == "unsupported_file":
+        code = "unsupported_file"
+    return LastError(code=code, message=found.error_message or "", reason=found.error_code)

@@ -1,0 +1,140 @@
+"""The rules of vector stores. Adding a file enqueues its ingestion in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.database.engine import Database
+from app.errors import InvalidRequest, NotFound
+from app.http.pages import PageRequest, Rows
+from app.ids import encode_id, new_id
+from app.jobs.queue import enqueue
+from app.knowledge.stores import store
+from app.knowledge.stores.model import INGEST, FileStatus, StoreFile, VectorStore
+from plugins.contract.principal import TenantId
+
+Attributes = Mapping[str, str | float | bool]
+
+
+class VectorStoresService:
+    """Makes, fills and empties a tenant's vector stores."""
+
+    def __init__(self, database: Database, *, embedding_model: str) -> None:
+        self._database = database
+        self._embedding_model = embedding_model
+
+    async def create(
+        self, tenant_id: TenantId, *, name: str, metadata: Mapping[str, str], file_ids: Sequence[UUID]
+    ) -> VectorStore:
+        """Raises: NotFound for a file that is not there; then no store is made either."""
+        store_id = new_id()
+        async with self._database.tenant(tenant_id) as session:
+            await store.insert_store(
+                session,
+                tenant_id,
+                id=store_id,
+                name=name,
+                metadata=metadata,
+                embedding_model=self._embedding_model,
+            )
+            await self._add(session, tenant_id, store_id, file_ids, {})
+            return await self._store(session, tenant_id, store_id)
+
+    async def get(self, tenant_id: TenantId, store_id: UUID) -> VectorStore:
+        """Raises: NotFound."""
+        async with self._database.tenant(tenant_id) as session:
+            return await self._store(session, tenant_id, store_id)
+
+    async def list(self, tenant_id: TenantId, wanted: PageRequest) -> Rows[VectorStore]:
+        async with self._database.tenant(tenant_id) as session:
+            return await store.list_stores(session, tenant_id, wanted)
+
+    async def update(
+        self, tenant_id: TenantId, store_id: UUID, *, name: str | None, metadata: Mapping[str, str] | None
+    ) -> VectorStore:
+        """Raises: NotFound."""
+        async with self._database.tenant(tenant_id) as session:
+            await store.update_store(session, tenant_id, store_id, name=name, metadata=metadata)
+            return await self._store(session, tenant_id, store_id)
+
+    async def delete(self, tenant_id: TenantId, store_id: UUID) -> None:
+        """Raises: NotFound."""
+        async with self._database.tenant(tenant_id) as session:
+            if not await store.delete_store(session, tenant_id, store_id):
+                raise _no_store()
+
+    async def add_file(self, tenant_id: TenantId, store_id: UUID, file_id: UUID, attributes: Attributes) -> StoreFile:
+        """Adding a file again is no error; one that failed is tried anew. Raises: NotFound."""
+        async with self._database.tenant(tenant_id) as session:
+            await self._store(session, tenant_id, store_id)
+            await self._add(session, tenant_id, store_id, [file_id], attributes)
+            return await self._file(session, tenant_id, store_id, file_id)
+
+    async def get_file(self, tenant_id: TenantId, store_id: UUID, file_id: UUID) -> StoreFile:
+        """Raises: NotFound."""
+        async with self._database.tenant(tenant_id) as session:
+            return await self._file(session, tenant_id, store_id, file_id)
+
+    async def list_files(
+        self, tenant_id: TenantId, store_id: UUID, wanted: PageRequest, *, status: FileStatus | None
+    ) -> Rows[StoreFile]:
+        """Raises: NotFound."""
+        async with self._database.tenant(tenant_id) as session:
+            await self._store(session, tenant_id, store_id)
+            return await store.list_files(session, tenant_id, store_id, wanted, status)
+
+    async def file_text(self, tenant_id: TenantId, store_id: UUID, file_id: UUID) -> str:
+        """The stored text that citations refer to. Raises: NotFound, InvalidRequest while it is not there yet."""
+        async with self._database.tenant(tenant_id) as session:
+            await self._file(session, tenant_id, store_id, file_id)
+            text = await store.document_text(session, tenant_id, file_id)
+        if text is None:
+            raise InvalidRequest("the file has no text yet: it is not ingested, or failed", code="not_ingested")
+        return text
+
+    async def remove_file(self, tenant_id: TenantId, store_id: UUID, file_id: UUID) -> None:
+        """Raises: NotFound."""
+        async with self._database.tenant(tenant_id) as session:
+            if not await store.remove_file(session, tenant_id, store_id, file_id):
+                raise _no_file()
+
+    async def _add(
+        self,
+        session: AsyncSession,
+        tenant_id: TenantId,
+        store_id: UUID,
+        file_ids: Sequence[UUID],
+        attributes: Attributes,
+    ) -> None:
+        if not file_ids:
+            return
+        missing = set(file_ids) - await store.existing_files(session, tenant_id, file_ids)
+        if missing:
+            raise NotFound(f"no file {encode_id('file', min(missing))}")
+        for file_id in await store.add_files(session, tenant_id, store_id, list(dict.fromkeys(file_ids)), attributes):
+            args = {"tenant_id": str(tenant_id), "store_id": str(store_id), "file_id": str(file_id)}
+            # One file's text is written by one job at a time.
+            await enqueue(session, INGEST, args, lock=f"file:{file_id}")
+
+    async def _store(self, session: AsyncSession, tenant_id: TenantId, store_id: UUID) -> VectorStore:
+        found = await store.store_by_id(session, tenant_id, store_id)
+        if found is None:
+            raise _no_store()
+        return found
+
+    async def _file(self, session: AsyncSession, tenant_id: TenantId, store_id: UUID, file_id: UUID) -> StoreFile:
+        found = await store.file_in_store(session, tenant_id, store_id, file_id)
+        if found is None:
+            raise _no_file()
+        return found
+
+
+def _no_store() -> NotFound:
+    return NotFound("no vector store with this id")
+
+
+def _no_file() -> NotFound:
+    return NotFound("no such file in this vector store")

@@ -1,0 +1,103 @@
+"""Everything with a lifetime, started in order and stopped in reverse: database, children, worker."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Mapping
+
+from app.database.embedded import embedded_postgres
+from app.database.engine import Database
+from app.database.errors import SchemaDrift
+from app.database.migrate import is_current, upgrade
+from app.jobs.worker import Worker
+from app.knowledge.files.objects import ObjectStore
+from app.knowledge.ingestion.service import IngestionService
+from app.knowledge.stores.model import INGEST
+from app.local_models.embedder import LocalEmbedder
+from app.local_models.model_server import LocalModelServer
+from app.local_models.weights import weights_path
+from app.settings import Settings
+
+logger = logging.getLogger("runtime")
+
+WORKER_GRACE_S = 5.0
+"""A job that does not end by then is done again by the next worker: nothing is lost, so nothing is waited for."""
+
+
+@contextlib.asynccontextmanager
+async def database_url(settings: Settings, *, migrate: bool) -> AsyncIterator[str]:
+    """The URL of the database, embedded or given, with a current schema.
+
+    Raises: SchemaDrift when it is not current and `migrate` is False.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        url = settings.database_url
+        if url is None:
+            url = await stack.enter_async_context(embedded_postgres(settings.data_path))
+        owner_url = settings.database_migration_url or url
+        if migrate and not await is_current(owner_url):
+            await upgrade(owner_url)
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """For commands: the database, opened as the app opens it."""
+    database = Database(pool_size=1)
+    async with database_url(settings, migrate=not settings.is_production) as url:
+        await _open(database, url)
+        try:
+            yield database
+        finally:
+            await database.close()
+
+
+class Runtime:
+    """The parts of one process. Made without I/O; alive inside `serving` or `working`."""
+
+    def __init__(self, settings: Settings, env: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.database = Database()
+        self.objects = ObjectStore(settings.data_path / "files")
+        self.embedder = LocalEmbedder(env=env)
+        self.model_server = LocalModelServer(weights_path(settings.models_path), env=env)
+        self.ingestion = IngestionService(self.database, self.objects, self.embedder)
+        self.worker = Worker({INGEST: self.ingestion.ingest})
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """All of it: for `wattos serve`."""
+        async with self._living(chat=True, worker=self.settings.worker_enabled):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Database, embedder and worker: for `wattos worker`."""
+        async with self._living(chat=False, worker=True):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _living(self, *, chat: bool, worker: bool) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            migrate = not self.settings.is_production
+            url = await stack.enter_async_context(database_url(self.settings, migrate=migrate))
+            await _open(self.database, url)
+            stack.push_async_callback(self.database.close)
+            if self.settings.local_models_enabled:
+                await self.embedder.start()
+                stack.push_async_callback(self.embedder.stop)
+                if chat:
+                    await self.model_server.start()
+                    stack.push_async_callback(self.model_server.stop)
+            if worker:
+                self.worker.start(url)
+                stack.push_async_callback(self.worker.stop, WORKER_GRACE_S)
+            logger.info("ready")
+            yield
+
+
+async def _open(database: Database, url: str) -> None:
+    if not await is_current(url):
+        raise SchemaDrift("the database is not at this release's schema: run `wattos db upgrade`")
+    await database.open(url)

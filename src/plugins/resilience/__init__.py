@@ -1,0 +1,1 @@
+"""Calls to things that fail: a circuit breaker around each, retries with backoff where the caller allows them."""

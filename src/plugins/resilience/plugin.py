@@ -1,0 +1,33 @@
+"""Wiring of the resilience plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+from msgspec.structs import replace
+
+from plugins.contract.capabilities import Capabilities
+from plugins.contract.env import load_settings
+from plugins.contract.plugin import GatewayPlugin
+from plugins.resilience.config import ResilienceSettings
+from plugins.resilience.guard import ResilientGuard
+
+
+class ResiliencePlugin(GatewayPlugin):
+    """Mounts no middleware and no route: whoever calls a dependency asks the guard."""
+
+    name = "resilience"
+
+    def __init__(self, settings: ResilienceSettings) -> None:
+        self._guard = ResilientGuard(settings.breaker, settings.retry)
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        return cls(load_settings(ResilienceSettings, env))
+
+    def contribute(self, capabilities: Capabilities) -> Capabilities:
+        return replace(capabilities, guard=self._guard)
+
+    def bind(self, capabilities: Capabilities) -> None:
+        self._guard.observe_with(capabilities.meter)

@@ -1,0 +1,76 @@
+"""From an `Authorization` header to a `Principal`. Knows no HTTP framework and no database."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Callable, Iterable
+
+from plugins.contract.credentials import CREDENTIAL_NEEDED, KEY_PREFIX
+from plugins.contract.errors import AuthenticationFailed, RetryableError
+from plugins.contract.ports import Counter, KeyLookup
+from plugins.contract.principal import Principal
+
+PLATFORM_ADMIN = Principal(tenant_id=None, is_platform_admin=True)
+"""Whoever holds `ADMIN_KEY`. Belongs to no tenant, so it reaches no tenant's data."""
+
+_API_KEY = re.compile(re.escape(KEY_PREFIX.encode()) + rb"[A-Za-z0-9_-]{43,128}")
+"""43 url-safe characters hold the 256 bits of `generate_key`; what does not look like one is not looked up."""
+
+
+class Authenticator:
+    """Bearer tokens only: keys in query strings end up in logs and histories, so they are not even looked at."""
+
+    def __init__(
+        self,
+        admin_key: str,
+        lookup: KeyLookup,
+        decisions: Counter,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`decisions` has one label: admin, key, refused, unavailable. `now`: epoch seconds, as `expires_at` is."""
+        self._admin_key_sha256 = hashlib.sha256(admin_key.encode()).digest()
+        self._lookup = lookup
+        self._decisions = decisions
+        self._now = now
+
+    async def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal:
+        """Raises: AuthenticationFailed, one message for every reason; RetryableError when keys cannot be checked."""
+        try:
+            principal = await self._who(headers)
+        except RetryableError:
+            self._decisions.add(1, "unavailable")
+            raise
+        if principal is None:
+            self._decisions.add(1, "refused")
+            raise AuthenticationFailed(CREDENTIAL_NEEDED)
+        self._decisions.add(1, "admin" if principal is PLATFORM_ADMIN else "key")
+        return principal
+
+    async def _who(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal | None:
+        token = _bearer_token(headers)
+        if token is None:
+            return None
+        # Digests of equal length: neither the time nor the length of the comparison tells anything of the key.
+        token_sha256 = hashlib.sha256(token).digest()
+        if hmac.compare_digest(token_sha256, self._admin_key_sha256):
+            return PLATFORM_ADMIN
+        if not _API_KEY.fullmatch(token):
+            return None
+        record = await self._lookup.find(token_sha256)
+        if record is None or record.revoked:
+            return None
+        if record.expires_at is not None and record.expires_at <= self._now():
+            return None
+        return record.principal
+
+
+def _bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """Two credentials are no credential: proxies and servers disagree about which one counts."""
+    values = [value for name, value in headers if name.lower() == b"authorization"]
+    if len(values) != 1:
+        return None
+    scheme, _, token = values[0].partition(b" ")
+    return token.strip(b" ") if scheme.lower() == b"bearer" else None

@@ -1,0 +1,27 @@
+"""Authentication in front of every route. Default deny: a route is open only where it says `opt={"public": True}`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from litestar.middleware import ASGIMiddleware
+
+from plugins.security.authenticator import Authenticator
+
+if TYPE_CHECKING:
+    from litestar.types import ASGIApp, Receive, Scope, Send
+
+PRINCIPAL = "principal"
+"""Key in `scope["state"]`; `app.http.context` reads it."""
+
+
+class AuthenticationMiddleware(ASGIMiddleware):
+    """Raises what the authenticator raises: Litestar hands it to the app's exception handlers, which render it."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        if scope["route_handler"].opt.get("public") is not True:
+            scope["state"][PRINCIPAL] = await self._authenticator.authenticate(scope["headers"])
+        await next_app(scope, receive, send)

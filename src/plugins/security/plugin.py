@@ -1,0 +1,58 @@
+"""Wiring of the security plugin."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Self
+
+from litestar import Litestar
+from litestar.config.app import AppConfig
+from msgspec.structs import replace
+
+from plugins.contract.capabilities import Capabilities
+from plugins.contract.plugin import GatewayPlugin
+from plugins.security.authenticator import Authenticator
+from plugins.security.config import AdminSettings, SecuritySettings, load
+from plugins.security.key_cache import KeyCache
+from plugins.security.middleware import AuthenticationMiddleware
+
+
+class SecurityPlugin(GatewayPlugin):
+    """Refuses every request without a valid credential, but to routes that are public."""
+
+    name = "security"
+
+    def __init__(self, settings: SecuritySettings, admin: AdminSettings) -> None:
+        self._settings = settings
+        self._admin = admin
+        self.bind(Capabilities())
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        return cls(*load(env))
+
+    def contribute(self, capabilities: Capabilities) -> Capabilities:
+        return replace(capabilities, anonymous=None)
+
+    def bind(self, capabilities: Capabilities) -> None:
+        self._keys = KeyCache(
+            capabilities.key_lookup,
+            max_age_s=self._settings.key_cache_max_age_s,
+            max_entries=self._settings.key_cache_max_entries,
+            timeout_s=self._settings.key_lookup_timeout_s,
+        )
+        decisions = capabilities.meter.counter("authentications_total", "Credentials checked, by result.", ("result",))
+        self._authenticator = Authenticator(self._admin.admin_key, self._keys, decisions)
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        @asynccontextmanager
+        async def lifespan(_: Litestar) -> AsyncIterator[None]:
+            try:
+                yield
+            finally:
+                await self._keys.close()
+
+        app_config.middleware.append(AuthenticationMiddleware(self._authenticator))
+        app_config.lifespan.append(lifespan)
+        return app_config

@@ -1,0 +1,77 @@
+"""What every `Meter` keeps, the null one and the tests' own included. A new one is one more row of `METERS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from plugins.contract.nulls import NullMeter
+from plugins.contract.ports import Meter
+from plugins.observability.meter import PrometheusMeter
+from unit.plugins.harness import RecordingMeter
+
+METERS: dict[str, Callable[[], Meter]] = {
+    "null": NullMeter,
+    "prometheus": PrometheusMeter,
+    "recording": RecordingMeter,
+}
+
+
+@pytest.fixture(params=METERS.values(), ids=METERS)
+def meter(request: pytest.FixtureRequest) -> Meter:
+    made: Meter = request.param()
+    return made
+
+
+def test_instruments_take_labels_in_the_order_of_their_names(meter: Meter) -> None:
+    """With labels and without."""
+    meter.counter("calls_total", "Calls.", ("model", "outcome")).add(1, "m", "ok")
+    meter.counter("bare_total", "Bare.").add()
+    meter.histogram("duration_ms", "Duration.", ("model",)).observe(12.5, "m")
+    meter.histogram("sizes_bytes", "Sizes.", buckets=(1, 2, 3)).observe(2)
+
+
+def test_asking_twice_for_a_name_gives_the_same_instrument(meter: Meter) -> None:
+    """Two plugins may count the same thing."""
+    assert meter.counter("calls_total", "Calls.", ("m",)) is meter.counter("calls_total", "Calls.", ("m",))
+    assert meter.histogram("duration_ms", "Duration.") is meter.histogram("duration_ms", "Duration.")
+
+
+def test_instruments_may_be_used_from_any_thread(meter: Meter) -> None:
+    """Ingestion counts from workers."""
+    counter = meter.counter("calls_total", "Calls.", ("m",))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: counter.add(1, "a"), range(100)))
+
+
+def test_the_exposition_holds_what_was_counted() -> None:
+    """Names as given: a counter ends in `_total` once, whether its name did or not."""
+    meter = PrometheusMeter()
+    meter.counter("llm_cost_usd", "Dollars.", ("model",)).add(0.5, "m")
+    meter.counter("calls_total", "Calls.").add(2)
+    meter.histogram("duration_ms", "Duration.", buckets=(10, 20)).observe(15)
+    rows = meter.exposition().decode().splitlines()
+    assert 'llm_cost_usd_total{model="m"} 0.5' in rows
+    assert "calls_total 2.0" in rows
+    assert 'duration_ms_bucket{le="10.0"} 0.0' in rows
+    assert 'duration_ms_bucket{le="20.0"} 1.0' in rows
+
+
+def test_a_name_cannot_become_something_else() -> None:
+    """Another kind or other labels under one name is a mistake, said at once."""
+    meter = PrometheusMeter()
+    meter.counter("calls_total", "Calls.", ("m",))
+    with pytest.raises(ValueError, match="calls_total is already"):
+        meter.counter("calls_total", "Calls.", ("other",))
+    with pytest.raises(ValueError, match="calls_total is already"):
+        meter.histogram("calls_total", "Calls.", ("m",))
+
+
+def test_meters_share_nothing() -> None:
+    """Two apps in one process count apart."""
+    one, other = PrometheusMeter(), PrometheusMeter()
+    one.counter("calls_total", "Calls.").add()
+    other.counter("calls_total", "Calls.")
+    assert "calls_total 0.0" in other.exposition().decode().splitlines()

@@ -1,0 +1,141 @@
+"""Keys from memory: fast, bounded, and never more than a second behind the database."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from plugins.contract.errors import RetryableError
+from plugins.contract.principal import KeyRecord, Principal
+from plugins.security.key_cache import KeyCache
+from unit.plugins.harness import FakeClock, FakeKeyLookup, eventually
+
+RECORD = KeyRecord(principal=Principal(tenant_id=None))
+REVOKED = KeyRecord(principal=Principal(tenant_id=None), revoked=True)
+
+
+def cached(lookup: FakeKeyLookup, clock: FakeClock, *, max_entries: int = 100, timeout_s: float = 5.0) -> KeyCache:
+    return KeyCache(lookup, max_age_s=1.0, max_entries=max_entries, timeout_s=timeout_s, clock=clock)
+
+
+async def test_a_key_is_looked_up_once_a_second() -> None:
+    """Known and unknown keys alike."""
+    lookup, clock = FakeKeyLookup({b"a": RECORD}), FakeClock()
+    keys = cached(lookup, clock)
+    for _ in range(10):
+        assert await keys.find(b"a") is RECORD
+        assert await keys.find(b"b") is None
+        clock.now_s += 0.1
+    assert lookup.asked == [b"a", b"b"]
+    clock.now_s += 0.01
+    await keys.find(b"a")
+    assert lookup.asked == [b"a", b"b", b"a"]
+
+
+async def test_a_revoked_key_is_dead_within_a_second() -> None:
+    """And a new one alive."""
+    lookup, clock = FakeKeyLookup({b"a": RECORD}), FakeClock()
+    keys = cached(lookup, clock)
+    await keys.find(b"a")
+    await keys.find(b"b")
+    lookup.records = {b"a": REVOKED, b"b": RECORD}
+    clock.now_s += 1.001
+    assert await keys.find(b"a") is REVOKED
+    assert await keys.find(b"b") is RECORD
+
+
+async def test_fifty_askers_share_one_lookup() -> None:
+    """A key that everybody uses costs one query when its second is over."""
+    lookup = FakeKeyLookup({b"a": RECORD})
+    lookup.gate = asyncio.Event()
+    keys = cached(lookup, FakeClock())
+    asking = [asyncio.create_task(keys.find(b"a")) for _ in range(50)]
+    await eventually(lambda: len(lookup.asked) > 0)
+    asking[0].cancel()
+    lookup.gate.set()
+    found = await asyncio.gather(*asking, return_exceptions=True)
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert found[1:] == [RECORD] * 49
+    assert lookup.asked == [b"a"]
+
+
+async def test_an_answer_to_an_old_question_is_not_shared() -> None:
+    """Who asks after a revocation never gets what was read over a second before."""
+    lookup, clock = FakeKeyLookup({b"a": RECORD}), FakeClock()
+    lookup.gate = asyncio.Event()
+    keys = cached(lookup, clock)
+    early = asyncio.create_task(keys.find(b"a"))
+    await eventually(lambda: len(lookup.asked) == 1)
+    lookup.records = {b"a": REVOKED}
+    clock.now_s += 2
+    late = asyncio.create_task(keys.find(b"a"))
+    await asyncio.sleep(0)
+    lookup.gate.set()
+    assert await early is RECORD
+    assert await late is REVOKED
+
+
+async def test_a_failed_lookup_is_not_remembered() -> None:
+    """Each asker gets an exception of its own, and the next one asks again."""
+    lookup = FakeKeyLookup({b"a": RECORD})
+    lookup.failing = RetryableError("away", retry_after_s=3)
+    keys = cached(lookup, FakeClock())
+    failures = await asyncio.gather(*(keys.find(b"a") for _ in range(3)), return_exceptions=True)
+    assert len({id(failure) for failure in failures}) == 3
+    assert all(isinstance(f, RetryableError) and f.retry_after_s == 3 for f in failures)
+    lookup.failing = None
+    assert await keys.find(b"a") is RECORD
+
+
+async def test_a_cached_key_does_not_outlive_its_second_when_the_database_is_away() -> None:
+    """Authentication is closed then: an old answer is no answer."""
+    lookup, clock = FakeKeyLookup({b"a": RECORD}), FakeClock()
+    keys = cached(lookup, clock)
+    await keys.find(b"a")
+    lookup.failing = RetryableError("away")
+    assert await keys.find(b"a") is RECORD
+    clock.now_s += 1.001
+    with pytest.raises(RetryableError, match="away"):
+        await keys.find(b"a")
+
+
+async def test_a_lookup_that_hangs_ends_in_a_retryable_error() -> None:
+    """The wait has a time-out."""
+    lookup = FakeKeyLookup()
+    lookup.gate = asyncio.Event()
+    with pytest.raises(RetryableError, match="cannot be checked"):
+        await cached(lookup, FakeClock(), timeout_s=0.01).find(b"a")
+
+
+async def test_guessing_does_not_push_out_keys_that_work() -> None:
+    """Memory is bounded, and unknown keys have their own, smaller part of it."""
+    lookup, clock = FakeKeyLookup({b"a": RECORD}), FakeClock()
+    keys = cached(lookup, clock, max_entries=10)
+    await keys.find(b"a")
+    for n in range(1000):
+        await keys.find(n.to_bytes(4, "big"))
+    assert lookup.asked.count(b"a") == 1
+    await keys.find(b"a")
+    assert lookup.asked.count(b"a") == 1
+
+
+async def test_the_least_recently_used_key_goes_first() -> None:
+    """At most `max_entries` known keys are kept."""
+    lookup = FakeKeyLookup({b"a": RECORD, b"b": RECORD, b"c": RECORD})
+    keys = cached(lookup, FakeClock(), max_entries=2)
+    for key in (b"a", b"b", b"a", b"c", b"a", b"b"):
+        await keys.find(key)
+    assert lookup.asked == [b"a", b"b", b"c", b"b"]
+
+
+async def test_closing_cancels_what_is_under_way() -> None:
+    """No task outlives the lifespan."""
+    lookup = FakeKeyLookup()
+    lookup.gate = asyncio.Event()
+    keys = cached(lookup, FakeClock())
+    asking = asyncio.create_task(keys.find(b"a"))
+    await eventually(lambda: len(lookup.asked) == 1)
+    await keys.close()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
