@@ -212,7 +212,8 @@ def _protect_tables() -> None:
         _protect(f"chunks_{n:02}", "tenant_id", grant=False)
     op.execute("GRANT SELECT (id, slug) ON tenants TO wattos_auth")
     op.execute(
-        "GRANT SELECT (tenant_id, id, user_id, key_hash, scopes, models, expires_at, revoked_at) ON api_keys TO wattos_auth"
+        "GRANT SELECT (tenant_id, id, user_id, key_hash, scopes, models, expires_at, revoked_at)"
+        " ON api_keys TO wattos_auth"
     )
     op.execute("CREATE POLICY any_tenant ON tenants FOR SELECT TO wattos_auth USING (true)")
     op.execute("CREATE POLICY any_tenant_key ON api_keys FOR SELECT TO wattos_auth USING (true)")
@@ -224,7 +225,8 @@ def _protect_tables() -> None:
     op.execute("CREATE POLICY platform_tenant ON tenants FOR SELECT TO wattos_platform USING (true)")
     op.execute("CREATE POLICY platform_key ON api_keys FOR SELECT TO wattos_platform USING (true)")
     op.execute(f"SELECT set_config('app.tenant_id', '{DEFAULT_TENANT_ID}', true)")
-    op.execute(f"INSERT INTO tenants (id, name, slug) VALUES ('{DEFAULT_TENANT_ID}', 'Default', 'default')")
+    tenants = sa.table("tenants", sa.column("id"), sa.column("name"), sa.column("slug"))
+    op.bulk_insert(tenants, [{"id": DEFAULT_TENANT_ID, "name": "Default", "slug": "default"}])
     op.execute("SELECT set_config('app.tenant_id', '', true)")
 
 
@@ -252,8 +254,9 @@ def _create_queue() -> None:
     op.execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA jobs TO wattos_jobs")
     op.execute(
         """
-        CREATE FUNCTION enqueue_job(queue text, task text, args jsonb, queueing_lock text DEFAULT NULL, lock text DEFAULT NULL)
-        RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = jobs, pg_temp AS $$
+        CREATE FUNCTION enqueue_job(
+          queue text, task text, args jsonb, queueing_lock text DEFAULT NULL, lock text DEFAULT NULL
+        ) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = jobs, pg_temp AS $$
         DECLARE ids bigint[];
         BEGIN
           IF args->>'tenant_id' IS DISTINCT FROM NULLIF(current_setting('app.tenant_id', true), '') THEN

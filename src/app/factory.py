@@ -43,7 +43,10 @@ from app.runtime import Runtime
 from app.settings import Settings, read_settings
 from plugins.contract.capabilities import Capabilities
 from plugins.contract.discovery import Discovered, discover
-from plugins.contract.errors import SettingsError
+from plugins.contract.errors import SettingsError, WattosError
+
+STARTUP_FAILURE = "startup_failure"
+"""Key in the app's state where the reason stands when the app could not start."""
 
 
 def build_app(env: Mapping[str, str]) -> Litestar:
@@ -152,8 +155,13 @@ def _checks(runtime: Runtime) -> list[Check]:
 
 def _lifespan(runtime: Runtime) -> Callable[[Litestar], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
-    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        async with runtime.serving():
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(runtime.serving())
+            except WattosError as exc:
+                app.state[STARTUP_FAILURE] = exc
+                raise
             yield
 
     return lifespan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ import rich_click as click
 import uvicorn
 
 from app.admin_key import ensure_admin_key
-from app.factory import build_app
+from app.factory import STARTUP_FAILURE, build_app
 from app.runtime import Runtime
 from app.settings import read_settings
 
@@ -23,6 +24,7 @@ def run(env: Mapping[str, str], sock: socket.socket) -> int:
     """Serve on `sock` until SIGTERM or SIGINT. Returns: the exit code.
 
     At the first signal running streams may go on for SHUTDOWN_GRACE_S; then everything is stopped, children last.
+    Raises: WattosError when it cannot start; uvicorn's stack trace of it is left out.
     """
     settings = read_settings(env)
     admin_key = ensure_admin_key(env, settings)
@@ -39,9 +41,18 @@ def run(env: Mapping[str, str], sock: socket.socket) -> int:
         lifespan="on",
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
+    # uvicorn raises a signal again once it has drained: with these handlers in place that ends in exit code 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     server = uvicorn.Server(config)
-    server.run(sockets=[sock])
-    return 0 if server.started else 3
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "Traceback" not in record.getMessage())
+    try:
+        server.run(sockets=[sock])
+    except SystemExit:  # its way to say that the lifespan failed
+        if (failure := app.state.get(STARTUP_FAILURE)) is not None:
+            raise failure from None
+        raise
+    return 0
 
 
 def run_worker(env: Mapping[str, str]) -> int:
