@@ -30,3 +30,9 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await opened.open(database_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def empty_database_url(cluster: Cluster) -> str:
+    """A database of the test's own, without any schema."""
+    return await cluster.create_database(empty=True)

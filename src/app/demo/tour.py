@@ -40,6 +40,7 @@ def run_demo(env: Mapping[str, str], *, once: bool, port: int) -> int:
         settings = read_settings(env)
         asyncio.run(pull_models(env))
         admin_key = ensure_admin_key(env, settings).value
+        settings.data_path.mkdir(parents=True, exist_ok=True)
         config = settings.data_path / "demo.yaml"
         config.write_text(CONFIG)
         env = {**env, "ADMIN_KEY": admin_key, "MODELS_CONFIG": str(config)}
