@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -44,8 +45,9 @@ class CitedReply:
         self, chunks: AsyncIterator[StreamChunk], extra: Mapping[str, object]
     ) -> AsyncIterator[StreamChunk]:
         """The same stream, with `annotations` and `x_wattos` on the chunk that finishes each choice."""
-        async for chunk in chunks:
-            yield self._annotate(chunk, extra)
+        async with aclosing(chunks):  # type: ignore[type-var]  # an async generator, typed as what it is used as
+            async for chunk in chunks:
+                yield self._annotate(chunk, extra)
 
     def _annotate(self, chunk: StreamChunk, extra: Mapping[str, object]) -> StreamChunk:
         body = _decode(chunk.data)

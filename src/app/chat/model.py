@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
@@ -17,7 +17,8 @@ class CachePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The request's own wish: responses are cached only when it asks. `ttl_s` in seconds."""
 
     mode: CacheMode = "off"
-    ttl_s: float = 300.0
+    ttl_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 300.0
+    """A model's answer of yesterday is no answer of today: a day at most."""
 
     @property
     def reads(self) -> bool:

@@ -1,5 +1,6 @@
 """`/v1/chat/completions`."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -12,9 +13,12 @@ from app.chat.model import ChatOutcome
 from app.chat.schemas import read_chat_request
 from app.chat.service import ChatService
 from app.http import sse
+from app.http.disconnect import while_connected
 from app.llm.model import StreamChunk
 from plugins.contract.errors import WattosError
 from plugins.contract.principal import Principal, TenantId
+
+logger = logging.getLogger("chat")
 
 
 @post("/v1/chat/completions", operation_id="createChatCompletion", status_code=200, tags=["chat"])
@@ -24,9 +28,9 @@ async def create_chat_completion(
     """Answer a conversation: whole, or streamed with `stream: true`; over documents with `vector_store_ids`."""
     asked = read_chat_request(await request.body())
     if asked.stream:
-        chunks, outcome = await chat.stream(principal, tenant_id, asked)
+        chunks, outcome = await while_connected(request, chat.stream(principal, tenant_id, asked))
         return Stream(events(chunks), media_type=sse.MEDIA_TYPE, headers={**sse.HEADERS, **headers_of(outcome)})
-    body, outcome = await chat.complete(principal, tenant_id, asked)
+    body, outcome = await while_connected(request, chat.complete(principal, tenant_id, asked))
     return Response(body, media_type=MediaType.JSON, headers=headers_of(outcome))
 
 
@@ -50,5 +54,8 @@ async def events(chunks: AsyncIterator[StreamChunk]) -> AsyncIterator[bytes]:
                 yield sse.event(chunk.data)
     except WattosError as exc:
         yield sse.error_event(exc)
+    except Exception as exc:  # the status is sent: an event is all that is left to tell the client
+        logger.exception("unhandled %s in a stream", type(exc).__name__)
+        yield sse.error_event(WattosError("internal error"))
     else:
         yield sse.DONE

@@ -7,6 +7,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from app.chat.model import CachePolicy, ChatRequest
+from app.chat.parameters import Object, check_parameters
 from app.errors import InvalidRequest
 from app.http.body import decode_object
 from app.ids import decode_id
@@ -29,13 +30,19 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ContentPart(msgspec.Struct, frozen=True, kw_only=True):
+    """What else a part holds is passed through; its kind of value is checked, as of the parameters."""
+
     type: str
     text: str = ""
+    image_url: str | Object | None = None
+    input_audio: Object | None = None
+    file: Object | None = None
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     content: str | list[ContentPart] | None = None
+    tool_calls: list[Object] | None = None
 
     @property
     def text(self) -> str:
@@ -52,6 +59,7 @@ def read_chat_request(body: bytes) -> ChatRequest:
     fields = decode_object(body)
     model = _read(fields, "model", str)
     messages = _read(fields, "messages", list[Message])
+    check_parameters(fields)
     if not model:
         raise InvalidRequest("model is missing: GET /v1/models lists them", param="model", code="missing_field")
     if not messages:

@@ -83,7 +83,7 @@ class ChatService:
 
     def _targets(self, principal: Principal, request: ChatRequest) -> tuple[Target, ...]:
         if not principal.may_use(request.model):
-            raise ModelNotFound(f"no model {request.model!r}: GET /v1/models lists those this key may use")
+            raise ModelNotFound(f"no model {request.model[:200]!r}: GET /v1/models lists those this key may use")
         targets = self._catalog.chain(request.model)
         if any(target.mode != "chat" for target in targets):
             raise InvalidRequest(f"{request.model!r} is not a chat model", param="model", code="wrong_model_kind")
@@ -97,7 +97,7 @@ class ChatService:
             alias=request.model, fields=request.fields, stream=request.stream, include_usage=request.include_usage
         )
         if not request.store_ids:
-            return call, targets
+            return call, _that_write(targets)
         retrieved = await self._retriever.retrieve(
             tenant_id,
             request.store_ids,
@@ -109,7 +109,7 @@ class ChatService:
         fields = with_passages(request.fields, self._answerer.instructions(retrieved.passages))
         call = msgspec.structs.replace(call, fields=fields, grounding=grounding)
         if request.needs_model:
-            return call, targets
+            return call, _that_write(targets)
         quotes = tuple(t for t in self._catalog.chain(EXTRACTIVE) if t not in targets)
         # With nothing found there is nothing to write about: the quoting target says so, in the question's language.
         return call, (targets + quotes if retrieved.passages else quotes or targets)
@@ -135,8 +135,16 @@ class ChatService:
         )
 
 
+def _that_write(targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    """Quotes stand in for no model without documents, nor for tools: as a chain's last link they would hide why."""
+    return tuple(t for t in targets if t.transport != "extractive") or targets
+
+
 def _extension(request: ChatRequest, outcome: ChatOutcome) -> dict[str, object]:
-    """`x_wattos` of an answer over documents: how they were searched, and whether quotes stood in for the model."""
-    mode = outcome.grounding.retrieved.mode if outcome.grounding else "none"
-    stood_in = outcome.target == EXTRACTIVE != request.model
-    return {"retrieval": mode, "degraded": "extractive" if stood_in else None}
+    """`x_wattos` of an answer over documents: how they were searched, and whether quotes stood in for the model.
+
+    With no passages found nothing stood in: no model was asked.
+    """
+    retrieved = outcome.grounding.retrieved if outcome.grounding else None
+    stood_in = outcome.target == EXTRACTIVE != request.model and bool(retrieved and retrieved.passages)
+    return {"retrieval": retrieved.mode if retrieved else "none", "degraded": "extractive" if stood_in else None}

@@ -8,6 +8,7 @@ from litestar.datastructures import State
 from app.embeddings.schemas import Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, encoded
 from app.embeddings.service import EmbeddingService
 from app.http.body import decode_body
+from app.http.disconnect import while_connected
 from app.llm.chain import Embedded
 from plugins.contract.principal import Principal
 
@@ -18,7 +19,7 @@ async def create_embedding(
 ) -> Response[EmbeddingList]:
     """Embed texts, in their order."""
     asked = decode_body(await request.body(), EmbeddingRequest)
-    embedded = await embeddings.embed(principal, asked)
+    embedded = await while_connected(request, embeddings.embed(principal, asked))
     return Response(_listed(asked, embedded), headers=_headers(embedded))
 
 

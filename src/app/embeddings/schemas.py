@@ -17,7 +17,7 @@ MAX_TEXTS = 2048
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     """OpenAI's request. `input_type` is ours: e5 models embed questions (`query`) and passages differently."""
 
-    model: str
+    model: str = ""
     input: str | list[str | int | list[int]] | None = None
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None

@@ -19,6 +19,8 @@ class EmbeddingService:
 
     async def embed(self, principal: Principal, request: EmbeddingRequest) -> Embedded:
         """Raises: InvalidRequest, ModelNotFound, or what the chain raises."""
+        if not request.model:
+            raise InvalidRequest("model is missing: GET /v1/models lists them", param="model", code="missing_field")
         if not principal.may_use(request.model):
             raise ModelNotFound(f"no model {request.model[:200]!r}: GET /v1/models lists those this key may use")
         targets = self._catalog.chain(request.model)

@@ -61,9 +61,9 @@ def load_catalog(path: Path | None, env: Mapping[str, str]) -> Catalog:
         own = embedded_catalog()
         return Catalog({alias: own.chain(alias) for alias in own.aliases()}, {}, config.warnings)
     deployments = _deployments(config, str(path))
-    fallbacks = _fallbacks(config, deployments, str(path))
     for alias in (EXTRACTIVE, EMBED):  # documents need these two whatever the configuration says
         deployments.setdefault(alias, [_own(alias)])
+    fallbacks = _fallbacks(config, deployments, str(path))
     return Catalog(deployments, fallbacks, config.warnings)
 
 
@@ -98,6 +98,7 @@ def _deployments(config: ModelsConfig, file: str) -> dict[str, list[Target]]:
             raise SettingsError(f"{place}: wildcard names ({entry.model_name}) are not supported yet: name each model")
         if not isinstance(model, str) or not model.strip():
             raise SettingsError(f"{place}.litellm_params.model is missing: e.g. openai/gpt-4o-mini")
+        _check_price(entry, place)
         target = _target(entry, model, known.get(model), _id(entry, model, ids, place))
         deployments.setdefault(entry.model_name, []).append(target)
     for alias, targets in deployments.items():
@@ -132,6 +133,14 @@ def _price(entry: ModelEntry) -> Any:
     )
 
 
+def _check_price(entry: ModelEntry, place: str) -> None:
+    """A price that cannot be read is not silently another one, or none."""
+    for name in ("input_cost_per_token", "output_cost_per_token"):
+        given = entry.litellm_params.get(name, getattr(entry.model_info, name))
+        if given is not None and price_of(given, None) is None:
+            raise SettingsError(f"{place}.{name}: {given!r} is not a price in dollars: e.g. 0.00000015")
+
+
 def _id(entry: ModelEntry, model: str, taken: set[str], place: str) -> str:
     """`model_info.id`, else the provider's model, with `#2` for its second deployment."""
     wanted = entry.model_info.id or model.replace("wattos/", "wattos-", 1)
@@ -145,7 +154,7 @@ def _id(entry: ModelEntry, model: str, taken: set[str], place: str) -> str:
     return found
 
 
-def _fallbacks(config: ModelsConfig, known: Mapping[str, object], file: str) -> dict[str, list[str]]:
+def _fallbacks(config: ModelsConfig, known: Mapping[str, Sequence[Target]], file: str) -> dict[str, list[str]]:
     fallbacks: dict[str, list[str]] = {}
     for number, item in enumerate(config.litellm_settings.fallbacks):
         place = f"{file}, litellm_settings.fallbacks[{number}]"
@@ -153,6 +162,8 @@ def _fallbacks(config: ModelsConfig, known: Mapping[str, object], file: str) -> 
             for name in (alias, *others):
                 if name not in known:
                     raise SettingsError(f"{place}: {name!r} is no model_name of model_list ({_some(known)})")
+                if known[name][0].mode != known[alias][0].mode:
+                    raise SettingsError(f"{place}: {alias!r} and {name!r} are not both chat or both embedding models")
             fallbacks.setdefault(alias, []).extend(others)
     return fallbacks
 

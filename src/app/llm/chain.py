@@ -1,7 +1,7 @@
 """A chain of targets: the first that answers wins. Knows no vendor; transports and guard are handed in.
 
 With several targets the next one is tried at once; retries with backoff are for the last that is left. A target that
-says the request itself is wrong ends the chain. A stream may fall back until its first chunk is there, never after.
+says the request itself is wrong ends the chain. A stream may fall back until its first token is there, never after.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Generic, TypeVar
 
 import msgspec
 
-from app.errors import AllTargetsFailed, UpstreamMisconfigured, UpstreamTimeout
+from app.errors import AllTargetsFailed, UpstreamMisconfigured, UpstreamTimeout, UpstreamUnavailable
 from app.llm.instruments import Instruments
 from app.llm.model import (
     ChatCall,
@@ -35,6 +36,9 @@ logger = logging.getLogger("llm")
 
 FIRST_TOKEN_TIMEOUT_S = 60.0
 """Reasoning models think for tens of seconds before the first token; nothing useful takes a minute of silence."""
+
+SILENCE_TIMEOUT_S = 60.0
+"""Between two chunks of a stream: as long as before the first, for models that think again in between."""
 
 TOTAL_TIMEOUT_S = 600.0
 """OpenAI's own clients give up after 600 s."""
@@ -60,7 +64,7 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Streamed(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream whose first chunk is there. Close `chunks` early and the target's connection is closed."""
+    """A stream whose first token is there. Close `chunks` early and the target's connection is closed."""
 
     chunks: AsyncIterator[StreamChunk]
     target: Target
@@ -105,13 +109,13 @@ class Chain:
         return Completed(reply=served.value, target=target, attempts=served.attempts, cost_nusd=cost_nusd)
 
     async def stream(self, call: ChatCall, targets: Sequence[Target]) -> Streamed:
-        """Returns once the first chunk is there. Raises: as `complete`; afterwards the iterator raises."""
+        """Returns once the first token is there. Raises: as `complete`; afterwards the iterator raises."""
 
-        async def attempt(target: Target) -> tuple[StreamChunk, AsyncIterator[StreamChunk]]:
+        async def attempt(target: Target) -> tuple[list[StreamChunk], AsyncIterator[StreamChunk]]:
             chunks = self._chat[target.transport].stream(target, call)
             try:
                 async with _within(FIRST_TOKEN_TIMEOUT_S, target):
-                    return await anext(chunks), chunks
+                    return await _until_token(chunks, target), chunks
             except BaseException:
                 await _close(chunks)
                 raise
@@ -164,13 +168,12 @@ class Chain:
             self._instruments.called(target.id, outcome, (time.perf_counter() - began) * 1000)
 
     async def _relay(
-        self, target: Target, first: StreamChunk, rest: AsyncIterator[StreamChunk]
+        self, target: Target, first: Sequence[StreamChunk], rest: AsyncIterator[StreamChunk]
     ) -> AsyncIterator[StreamChunk]:
-        usage = first.usage
+        usage: Usage | None = None
+        held = deque(first)
         try:
-            if first.data:
-                yield first
-            async for chunk in rest:
+            while (chunk := held.popleft() if held else await _next(rest, target)) is not None:
                 usage = chunk.usage or usage
                 if chunk.data:
                     yield chunk
@@ -199,6 +202,24 @@ class _within:  # noqa: N801  # used as a function
             await self._timeout.__aexit__(*exc)  # type: ignore[arg-type]  # passed on as they came
         except TimeoutError:
             raise UpstreamTimeout(self._message) from None
+
+
+async def _until_token(chunks: AsyncIterator[StreamChunk], target: Target) -> list[StreamChunk]:
+    """The chunks up to the first token. Raises: UpstreamUnavailable when there are none."""
+    found: list[StreamChunk] = []
+    async for chunk in chunks:
+        found.append(chunk)
+        if chunk.is_token:
+            break
+    if not found:
+        raise UpstreamUnavailable(f"{target.id} ended its answer before it began")
+    return found
+
+
+async def _next(chunks: AsyncIterator[StreamChunk], target: Target) -> StreamChunk | None:
+    """The next chunk, None at the end. Raises: UpstreamTimeout."""
+    async with _within(SILENCE_TIMEOUT_S, target):
+        return await anext(chunks, None)
 
 
 async def _close(chunks: AsyncIterator[StreamChunk]) -> None:

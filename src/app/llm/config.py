@@ -53,6 +53,8 @@ def read_models_config(path: Path, env: Mapping[str, str]) -> ModelsConfig:
         raise SettingsError(f"MODELS_CONFIG={path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as exc:
         raise SettingsError(f"MODELS_CONFIG={path}: cannot be read ({type(exc).__name__})") from None
+    except RecursionError:
+        raise SettingsError(f"{path}: nested too deeply") from None
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
@@ -61,19 +63,24 @@ def read_models_config(path: Path, env: Mapping[str, str]) -> ModelsConfig:
         document = {}
     if not isinstance(document, dict):
         raise SettingsError(f"{path}: the file must hold a mapping with `model_list`")
-    resolved = _resolve(document, env, str(path), "")
+    try:
+        resolved = _resolve(document, env, str(path), "")
+    except RecursionError:
+        raise SettingsError(f"{path}: an alias (`*name`) holds itself") from None
     try:
         config = msgspec.convert(resolved, ModelsConfig, strict=False)
     except msgspec.ValidationError as exc:
         raise SettingsError(f"{path}: {exc}") from None
-    config.warnings = tuple(_unknown_keys(document))
+    config.warnings = tuple(_unknown_keys(resolved))
     return config
 
 
 def _resolve(value: Any, env: Mapping[str, str], file: str, place: str) -> Any:
     """Replace each `os.environ/NAME`. Raises: SettingsError for a variable that is not set."""
     if isinstance(value, dict):
-        return {str(k): _resolve(v, env, file, f"{place}.{k}" if place else str(k)) for k, v in value.items()}
+        # `model_list:` with nothing behind it (all lines commented out, say) is as good as no line at all.
+        items = ((str(k), v) for k, v in value.items() if v is not None)
+        return {k: _resolve(v, env, file, f"{place}.{k}" if place else k) for k, v in items}
     if isinstance(value, list):
         return [_resolve(v, env, file, f"{place}[{n}]") for n, v in enumerate(value)]
     if isinstance(value, str) and value.startswith(ENVIRONMENT):
@@ -87,8 +94,8 @@ def _resolve(value: Any, env: Mapping[str, str], file: str, place: str) -> Any:
 def _unknown_keys(document: Mapping[str, Any]) -> Iterator[str]:
     for key in document.keys() - KNOWN_TOP:
         yield f"`{key}` is not read by this release"
-    for key in (document.get("litellm_settings") or {}).keys() - KNOWN_SETTINGS:
+    for key in document.get("litellm_settings", {}).keys() - KNOWN_SETTINGS:
         yield f"`litellm_settings.{key}` is not read by this release"
-    for number, entry in enumerate(document.get("model_list") or []):
+    for number, entry in enumerate(document.get("model_list", [])):
         for key in entry.keys() - KNOWN_ENTRY:
             yield f"`model_list[{number}].{key}` is not read by this release"

@@ -71,6 +71,8 @@ class StreamChunk(msgspec.Struct, frozen=True, kw_only=True):
 
     data: bytes
     usage: Usage | None = None
+    is_token: bool = True
+    """False: it only announces the answer (its role), so another target may still give it."""
 
 
 class EmbeddingCall(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -46,12 +47,19 @@ class BridgeTransport:
         litellm = await self._load()
         with translated(litellm, target):
             response = await litellm.acompletion(**self._arguments(target, call))
-        body = response.model_dump(exclude_none=True)
+            body = response.model_dump(exclude_none=True)
+        if not body.get("choices"):
+            raise UpstreamUnavailable(f"{target.id} answered without an answer")
         usage = _usage(body.get("usage"))
+        if usage is None:
+            body.pop("usage", None)  # zeros: litellm's stand-in for a target that counted nothing
         return Reply(body=msgspec.json.encode(_cleaned(body, call.alias, "message")), usage=usage)
 
     async def stream(self, target: Target, call: ChatCall) -> AsyncIterator[StreamChunk]:
-        """Usage is always asked for upstream; its chunk reaches the client only if the client asked too."""
+        """Usage is always asked for upstream; its chunk reaches the client only if the client asked too.
+
+        litellm ends a stream that broke off with a finish of its own making: only what the target sent counts as one.
+        """
         litellm = await self._load()
         arguments = self._arguments(target, call) | {"stream": True, "stream_options": {"include_usage": True}}
         with translated(litellm, target):
@@ -62,10 +70,16 @@ class BridgeTransport:
                 async for chunk in response:
                     body = chunk.model_dump(exclude_none=True)
                     counted = body.pop("usage", None)
-                    finished = finished or any(c.get("finish_reason") for c in body.get("choices", []))
-                    if any(_says_something(choice) for choice in body.get("choices", [])):
-                        yield StreamChunk(data=msgspec.json.encode(_cleaned(body, call.alias, "delta")))
-                    if counted is not None:
+                    choices = body.get("choices", [])
+                    if any(choice.get("finish_reason") for choice in choices):
+                        finished = bool(response.received_finish_reason or response.intermittent_finish_reason)
+                        if not finished:
+                            break
+                    if any(_says_something(choice) for choice in choices):
+                        is_token = any(_is_token(choice) for choice in choices)
+                        data = msgspec.json.encode(_cleaned(body, call.alias, "delta"))
+                        yield StreamChunk(data=data, is_token=is_token)
+                    if counted is not None and _was_counted_upstream(response):
                         yield _usage_chunk(body, counted, call, target)
         finally:
             await response.aclose()
@@ -77,10 +91,17 @@ class BridgeTransport:
         arguments = self._address(target) | {"input": list(call.texts), "encoding_format": "float"}
         if call.dimensions is not None:
             arguments["dimensions"] = call.dimensions
+            # litellm knows a few models by name that take it, and refuses it for all others.
+            arguments["allowed_openai_params"] = ["dimensions"]
         with translated(litellm, target):
             response = await litellm.aembedding(**arguments)
-        body = response.model_dump()
-        rows = [item["embedding"] for item in sorted(body["data"], key=lambda item: item["index"])]
+            body = response.model_dump()
+        try:
+            rows = [item["embedding"] for item in sorted(body["data"], key=lambda item: item["index"])]
+        except (KeyError, TypeError):
+            raise UpstreamUnavailable(f"{target.id} answered with something other than vectors") from None
+        if not all(isinstance(row, list) for row in rows):
+            raise UpstreamUnavailable(f"{target.id} answered with something other than vectors")
         if len(rows) != len(call.texts):
             raise UpstreamUnavailable(f"{target.id} answered {len(rows)} vectors for {len(call.texts)} texts")
         return Vectors(rows=rows, usage=_usage(body.get("usage")))
@@ -91,7 +112,9 @@ class BridgeTransport:
         for name, raw in call.fields.items():
             if name not in _OURS:
                 (known if name in PARAMETERS else unknown)[name] = msgspec.json.decode(raw)
-        arguments = {**known, **self._address(target)}
+        # Its MCP gateway would be imported for every call with tools, fail without the package `mcp`, and let clients
+        # name servers for it.
+        arguments = {**known, **self._address(target), "_skip_mcp_handler": True}
         if unknown and target.provider_model.partition("/")[0] in SPEAKS_OPENAI:
             arguments["extra_body"] = {**unknown, **arguments.get("extra_body", {})}
         return arguments
@@ -120,11 +143,14 @@ def _import_litellm() -> Any:
     litellm.telemetry = False
     litellm.suppress_debug_info = True  # it would print banners to stdout, between our log lines
     litellm.callbacks = []
+    litellm.DEFAULT_MAX_RETRIES = 0  # embeddings take `max_retries=0` for "not given", and would be sent three times
+    logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # its stack traces may show what was asked
     return litellm
 
 
 def _usage(counted: Mapping[str, Any] | None) -> Usage | None:
-    if not counted or counted.get("prompt_tokens") is None:
+    """None when the target said nothing: no call has zero tokens going in."""
+    if not counted or not counted.get("prompt_tokens"):
         return None
     return Usage(input_tokens=counted["prompt_tokens"], output_tokens=counted.get("completion_tokens") or 0)
 
@@ -149,6 +175,17 @@ def _cleaned(body: dict[str, Any], alias: str, part: str) -> dict[str, Any]:
 def _says_something(choice: Mapping[str, Any]) -> bool:
     delta = choice.get("delta") or {}
     return bool(choice.get("finish_reason") or any(delta.get(name) is not None for name in delta))
+
+
+def _is_token(choice: Mapping[str, Any]) -> bool:
+    """More than a role: once a client has seen it, no other target may begin anew."""
+    delta = choice.get("delta") or {}
+    return bool(choice.get("finish_reason") or any(delta[name] for name in delta if name != "role"))
+
+
+def _was_counted_upstream(response: Any) -> bool:
+    """Whether the target itself sent usage: where it did not, litellm puts in a guess of its own."""
+    return any(getattr(chunk, "usage", None) is not None for chunk in response.chunks)
 
 
 def _usage_chunk(body: Mapping[str, Any], counted: Mapping[str, Any], call: ChatCall, target: Target) -> StreamChunk:

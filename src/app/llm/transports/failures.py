@@ -5,7 +5,9 @@ Connection refused surfaces at litellm as `InternalServerError` 500; a 429's `Re
 
 from __future__ import annotations
 
+import math
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,8 +27,23 @@ from plugins.contract.errors import WattosError
 MAX_MESSAGE_CHARS = 300
 """Of an upstream's own words in our error."""
 
+REJECTED = frozenset({400, 413, 415, 422})
+"""The request itself is wrong."""
+
+MISCONFIGURED = frozenset({401, 402, 403, 404, 405})
+"""Key, funds, model or address are: the operator's to mend."""
+
+SAID_OF_OUR_SETTINGS = ("LLM Provider NOT provided", "Missing credentials")
+"""litellm's words for a vendor in `model` that it does not know (with a 400), and for a missing key (with a 500)."""
+
+READS_ANSWERS = frozenset({"transform_response", "async_transform_response", "convert_to_model_response_object"})
+"""litellm's functions that read what a target answered: stumbling there is the target's fault."""
+
+TOO_LONG = "context_length_exceeded"
+"""OpenAI's code, which litellm goes by only together with OpenAI's message."""
+
 _SECRETS = re.compile(r"(?:https?://\S+|\b(?:sk|key|Bearer)[-_ ][\w\-]{6,})", re.IGNORECASE)
-_LITELLM_PREFIX = re.compile(r"^(?:litellm\.\w+:\s*)?(?:\w*Exception\s*-\s*)?")
+_LITELLM_PREFIX = re.compile(r"^(?:litellm\.\w+:\s*)?(?:\w+Error:\s*)?(?:\w*Exception\s*-\s*)?")
 
 
 @contextmanager
@@ -42,27 +59,54 @@ def translated(litellm: Any, target: Target) -> Iterator[None]:
 
 def _translate(litellm: Any, target: Target, exc: Exception) -> WattosError:
     status = getattr(exc, "status_code", None)
-    if isinstance(exc, litellm.ContextWindowExceededError):
+    retry_after_s = _retry_after_s(exc)
+    body = getattr(exc, "body", None)
+    is_too_long = isinstance(body, dict) and body.get("code") == TOO_LONG
+    if is_too_long or isinstance(exc, litellm.ContextWindowExceededError):
         return ContextTooLong(f"the messages are longer than {target.id} takes", param="messages")
     if isinstance(exc, litellm.Timeout):
         return UpstreamTimeout(f"{target.id} did not answer in time")
     if isinstance(exc, litellm.RateLimitError):
-        return UpstreamRateLimited(f"{target.id} asks for fewer calls", status=429, retry_after_s=_retry_after_s(exc))
-    if isinstance(exc, litellm.AuthenticationError | litellm.PermissionDeniedError | litellm.NotFoundError):
+        return UpstreamRateLimited(f"{target.id} asks for fewer calls", status=429, retry_after_s=retry_after_s)
+    if status in MISCONFIGURED or any(said in str(exc) for said in SAID_OF_OUR_SETTINGS):
         return UpstreamMisconfigured(f"{target.id} refuses our key or does not know its model (status {status})")
-    if isinstance(exc, litellm.BadRequestError | litellm.UnprocessableEntityError):
+    if status in REJECTED or isinstance(exc, litellm.BadRequestError):
         return UpstreamRejected(f"{target.id} rejects the request: {_own_words(exc)}", status=status or 400)
+    if _is_local(litellm, exc):
+        return UpstreamRejected(f"the request cannot be put into the form that {target.id} takes")
     if status is not None and status != 500:
-        return UpstreamError(f"{target.id} answered with status {status}", status=status)
-    return UpstreamUnavailable(f"{target.id} could not be reached, or failed", status=status)
+        return UpstreamError(f"{target.id} answered with status {status}", status=status, retry_after_s=retry_after_s)
+    return UpstreamUnavailable(
+        f"{target.id} could not be reached, or failed", status=status, retry_after_s=retry_after_s
+    )
+
+
+def _is_local(litellm: Any, exc: Exception) -> bool:
+    """Whether litellm itself stumbled over the request, before anything was sent: that is no failure of the target."""
+    root: BaseException = exc
+    while (cause := root.__cause__ or root.__context__) is not None:
+        root = cause
+    own = isinstance(exc, litellm.APIConnectionError) or not hasattr(exc, "status_code")
+    if not (own and isinstance(root, TypeError | AttributeError | LookupError | ValueError)):
+        return False
+    stumbled_in = {frame.f_code.co_name for frame, _ in traceback.walk_tb(root.__traceback__)}
+    return not stumbled_in & READS_ANSWERS
 
 
 def _retry_after_s(exc: Exception) -> float | None:
-    headers = getattr(getattr(exc, "response", None), "headers", None) or {}
-    try:
-        return max(0.0, float(headers["retry-after"]))
-    except (KeyError, ValueError):
-        return None  # absent, or an HTTP date, which vendors of models do not send
+    """Seconds, finite. Where litellm keeps the headers depends on vendor and error."""
+    for headers in (getattr(exc, "litellm_response_headers", None), getattr(_response(exc), "headers", None)):
+        try:
+            wait_s = float((headers or {})["retry-after"])
+        except (KeyError, TypeError, ValueError):
+            continue  # absent, or an HTTP date, which vendors of models do not send
+        if math.isfinite(wait_s):
+            return max(0.0, wait_s)
+    return None
+
+
+def _response(exc: Exception) -> Any:
+    return getattr(exc, "response", None)
 
 
 def _own_words(exc: Exception) -> str:

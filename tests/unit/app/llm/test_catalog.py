@@ -1,0 +1,113 @@
+"""Aliases and their chains, and what a target costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.errors import ModelNotFound
+from app.llm.catalog import Catalog, load_catalog
+from app.llm.model import Usage
+from app.llm.prices import Price, known_models, price_of
+
+CONFIG = """
+model_list:
+  - {model_name: fast, litellm_params: {model: openai/gpt-4o-mini, api_key: first, temperature: 0.1}}
+  - {model_name: fast, litellm_params: {model: openai/gpt-4o-mini, api_key: second}}
+  - {model_name: smart, litellm_params: {model: anthropic/claude-x, input_cost_per_token: 3e-6,
+     output_cost_per_token: 1.5e-5}}
+  - {model_name: vectors, litellm_params: {model: openai/text-embedding-3-small}}
+  - {model_name: unknown, litellm_params: {model: openai/never-heard-of-it}}
+litellm_settings: {fallbacks: [{fast: [smart]}, {smart: [fast]}]}
+"""
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    path = tmp_path / "models.yaml"
+    path.write_text(CONFIG)
+    return load_catalog(path, {})
+
+
+def test_chain_holds_own_targets_then_those_of_the_fallbacks(catalog: Catalog) -> None:
+    """An alias's deployments come first, in order, then its fallbacks' own ones; fallbacks are not followed further."""
+    assert [t.id for t in catalog.chain("fast")] == ["openai/gpt-4o-mini", "openai/gpt-4o-mini#2", "anthropic/claude-x"]
+    assert [t.id for t in catalog.chain("smart")] == ["anthropic/claude-x", *[t.id for t in catalog.chain("fast")[:2]]]
+
+
+def test_each_target_keeps_its_own_parameters(catalog: Catalog) -> None:
+    """Defect 2: a target has its own model name, key and parameters."""
+    first, second, third = catalog.chain("fast")
+    assert (first.params, second.params) == ({"api_key": "first", "temperature": 0.1}, {"api_key": "second"})
+    assert (third.provider_model, third.params) == ("anthropic/claude-x", {})
+
+
+def test_alias_is_not_found_without_showing_all_of_it(catalog: Catalog) -> None:
+    """A name of a megabyte does not come back in the message."""
+    with pytest.raises(ModelNotFound) as refused:
+        catalog.chain("x" * 100_000)
+    assert len(refused.value.message) < 400
+
+
+def test_target_never_shows_its_key(catalog: Catalog) -> None:
+    """A target in a log line or a traceback shows no secret."""
+    assert "first" not in repr(catalog.chain("fast")[0])
+
+
+def test_mode_comes_from_the_price_file(catalog: Catalog) -> None:
+    """An embedding model is known as one without being told."""
+    assert (catalog.mode("vectors"), catalog.mode("fast")) == ("embedding", "chat")
+
+
+def test_price_comes_from_the_configuration_or_the_price_file_or_is_unknown(catalog: Catalog) -> None:
+    """Defect 3: dollars a token as written, the price file's otherwise, and no default for unknown models."""
+    usage = Usage(input_tokens=1_000, output_tokens=10)
+    mini, smart, unknown = (catalog.chain(alias)[0] for alias in ("fast", "smart", "unknown"))
+    assert mini.cost_nusd(usage) == 150_000 + 6_000  # $0.15 and $0.60 a million tokens
+    assert smart.cost_nusd(usage) == 3_000_000 + 150_000
+    assert unknown.price is None
+    assert unknown.cost_nusd(usage) is None
+    assert mini.cost_nusd(None) is None
+
+
+def test_cost_is_rounded_once() -> None:
+    """Both kinds of tokens are added before half a nano-dollar is rounded up."""
+    price = Price(input_nusd_per_mtok=400_000, output_nusd_per_mtok=100_000)
+    assert price.cost_nusd(1, 0) == 0
+    assert price.cost_nusd(1, 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "nusd_per_mtok"),
+    [(1.5e-07, 150_000_000), ("1e-7", 100_000_000), (0, 0), (2.5e-06, 2_500_000_000), (1e-15, 1)],
+)
+def test_price_is_meant_as_written(given: object, nusd_per_mtok: int) -> None:
+    """Dollars a token become whole nano-dollars a million tokens, without binary fractions. YAML reads 1e-7 as text."""
+    assert price_of(given, None) == Price(input_nusd_per_mtok=nusd_per_mtok, output_nusd_per_mtok=0)
+
+
+@pytest.mark.parametrize("given", [None, True, "cheap", -1, float("nan"), float("inf"), [], "1e999999999"])
+def test_price_is_unknown_when_it_is_no_number(given: object) -> None:
+    """What is no price is none."""
+    assert price_of(given, None) is None
+
+
+def test_price_file_knows_models_with_and_without_their_provider() -> None:
+    """`openai/gpt-4o` stands in the file as `gpt-4o`."""
+    assert known_models(["openai/gpt-4o", "gpt-4o", "no/such"]).keys() == {"openai/gpt-4o", "gpt-4o"}
+
+
+def test_catalog_does_not_import_litellm(tmp_path: Path) -> None:
+    """Defect 15: prices are read as data; 2 s and 190 MB are spent on first need only."""
+    path = tmp_path / "models.yaml"
+    path.write_text(CONFIG)
+    script = (
+        "import sys, pathlib; from app.llm.catalog import load_catalog; import app.llm.transports.bridge;"
+        f"assert load_catalog(pathlib.Path({str(path)!r}), {{}}).chain('fast')[0].price;"
+        "assert 'litellm' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

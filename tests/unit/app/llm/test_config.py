@@ -1,0 +1,125 @@
+"""MODELS_CONFIG: what is read, and one line of error for everything that is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.llm.catalog import Catalog, load_catalog
+from plugins.contract.errors import SettingsError
+
+GOOD = "model_list: [{model_name: chat, litellm_params: {model: openai/gpt-4o-mini}}]\n"
+
+
+def load(tmp_path: Path, text: str, **env: str) -> Catalog:
+    path = tmp_path / "models.yaml"
+    path.write_text(text)
+    return load_catalog(path, env)
+
+
+def entry(params: str = "{model: openai/a}", name: str = "chat", more: str = "") -> str:
+    return f"  - {{model_name: {name}, litellm_params: {params}{more}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("model_list:\n  - {model_name: [\n", "line 3: not valid YAML", id="broken YAML"),
+        pytest.param("- a\n", "must hold a mapping", id="a list"),
+        pytest.param("word", "must hold a mapping", id="a word"),
+        pytest.param("model_list: {}", "$.model_list", id="model_list is a mapping"),
+        pytest.param("model_list: [a, b]", "$.model_list[0]", id="entries are strings"),
+        pytest.param("model_list: [[1]]", "$.model_list[0]", id="entries are lists"),
+        pytest.param("model_list: [{model_name: a}]", "litellm_params", id="litellm_params is missing"),
+        pytest.param("model_list: [{model_name: a, litellm_params: null}]", "litellm_params", id="… is null"),
+        pytest.param("model_list: [{model_name: a, litellm_params: x}]", "litellm_params", id="… is a string"),
+        pytest.param("model_list: [{model_name: 4, litellm_params: {model: a}}]", "model_name", id="name is a number"),
+        pytest.param("model_list:\n" + entry(name="' '"), "model_list[0]: model_name is empty", id="name is empty"),
+        pytest.param("model_list:\n" + entry(name="'*'"), "wildcard", id="name is a wildcard"),
+        pytest.param("model_list:\n" + entry("{api_key: x}"), "litellm_params.model is missing", id="no model"),
+        pytest.param("model_list:\n" + entry("{model: 4}"), "litellm_params.model is missing", id="model is a number"),
+        pytest.param(
+            "model_list:\n" + 2 * entry(more=", model_info: {id: x}"),
+            "model_list[1].model_info.id: 'x' stands twice",
+            id="duplicate id",
+        ),
+        pytest.param(
+            "model_list:\n" + entry("{model: openai/a, api_key: os.environ/MISSING}"),
+            "model_list[0].litellm_params.api_key: the variable MISSING is not set",
+            id="missing variable",
+        ),
+        pytest.param(
+            "model_list:\n" + entry("{model: openai/a, input_cost_per_token: cheap}"),
+            "model_list[0].input_cost_per_token: 'cheap' is not a price",
+            id="price is a word",
+        ),
+        pytest.param(
+            "model_list:\n" + entry("{model: openai/a, output_cost_per_token: -1}"), "not a price", id="price below 0"
+        ),
+        pytest.param(
+            "model_list:\n" + entry(more=", model_info: {mode: embedding}") + entry("{model: openai/b}"),
+            "'chat' mixes chat and embedding models",
+            id="two kinds under one name",
+        ),
+        pytest.param(
+            GOOD + "litellm_settings: {fallbacks: [{chat: [nope]}]}", "'nope' is no model_name", id="fallback"
+        ),
+        pytest.param(GOOD + "litellm_settings: {fallbacks: [{nope: [chat]}]}", "'nope' is no model_name", id="… of"),
+        pytest.param(GOOD + "litellm_settings: {fallbacks: {chat: [chat]}}", "fallbacks", id="fallbacks is a mapping"),
+        pytest.param(GOOD + "litellm_settings: {fallbacks: [{chat: chat}]}", "fallbacks", id="a fallback is a word"),
+        pytest.param(GOOD + "litellm_settings: 4", "litellm_settings", id="litellm_settings is a number"),
+        pytest.param(
+            GOOD + "litellm_settings: {fallbacks: [{chat: [wattos-embed]}]}", "not both chat", id="fallback of a kind"
+        ),
+        pytest.param("a: &x [*x]\n", "holds itself", id="endless alias"),
+        pytest.param("a: " + "[" * 5000, "nested too deeply", id="too deep"),
+        pytest.param("a: \0", "not valid YAML", id="a zero byte"),
+        pytest.param("? {a: 1}\n: 2", "not valid YAML", id="a mapping as key"),
+        pytest.param("a: !!python/object:os.system {}", "not valid YAML", id="a Python tag"),
+    ],
+)
+def test_config_is_refused_in_one_line_when_wrong(tmp_path: Path, text: str, said: str) -> None:
+    """A broken MODELS_CONFIG ends in a SettingsError: file, place, what is wrong. Never a traceback."""
+    with pytest.raises(SettingsError) as refused:
+        load(tmp_path, text)
+    assert said in refused.value.message
+    assert "models.yaml" in refused.value.message
+    assert "\n" not in refused.value.message
+
+
+def test_config_is_refused_when_the_file_is_missing(tmp_path: Path) -> None:
+    """The variable and the path are named."""
+    with pytest.raises(SettingsError, match=r"MODELS_CONFIG=.*nowhere\.yaml: there is no such file"):
+        load_catalog(tmp_path / "nowhere.yaml", {})
+
+
+def test_config_is_refused_when_it_is_no_text(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8, and a directory, are errors too."""
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "binary", tmp_path):
+        with pytest.raises(SettingsError, match="cannot be read"):
+            load_catalog(path, {})
+
+
+@pytest.mark.parametrize("text", ["", "model_list: []", "model_list:\nlitellm_settings:\n", "{}"])
+def test_empty_model_list_means_the_models_on_this_machine(tmp_path: Path, text: str) -> None:
+    """An empty `model_list`, or one whose lines are all commented out, leaves the embedded models."""
+    assert load(tmp_path, text).aliases() == ("wattos-local", "wattos-extractive", "wattos-embed")
+
+
+def test_unread_keys_are_warned_about_by_name(tmp_path: Path) -> None:
+    """What this release does not read is said, at whatever depth."""
+    text = (
+        "router_settings: {}\ngeneral_settings: {a: 1}\nlitellm_settings: {drop_params: true}\nmodel_list:\n"
+        + entry(more=", rpm: 5")
+    )
+    warnings = " ".join(load(tmp_path, text).warnings)
+    for name in ("router_settings", "general_settings", "litellm_settings.drop_params", "model_list[0].rpm"):
+        assert f"`{name}`" in warnings
+
+
+def test_variables_are_taken_from_the_environment_given(tmp_path: Path) -> None:
+    """`os.environ/NAME` is replaced wherever a value may stand, from the mapping handed in."""
+    catalog = load(tmp_path, "model_list:\n" + entry("{model: openai/a, api_key: os.environ/MY}"), MY="v")
+    assert catalog.chain("chat")[0].params["api_key"] == "v"
