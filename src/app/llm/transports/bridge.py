@@ -7,6 +7,7 @@ arguments, and those come from the configuration alone, never from a client's bo
 from __future__ import annotations
 
 import asyncio
+import atexit
 import importlib
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -143,6 +144,9 @@ def _import_litellm() -> Any:
     litellm.telemetry = False
     litellm.suppress_debug_info = True  # it would print banners to stdout, between our log lines
     litellm.callbacks = []
+    # At exit it would flush events to callbacks, of which we have none, for up to 5 s.
+    worker: Any = importlib.import_module("litellm.litellm_core_utils.logging_worker").GLOBAL_LOGGING_WORKER
+    atexit.unregister(worker._flush_on_exit)
     litellm.DEFAULT_MAX_RETRIES = 0  # embeddings take `max_retries=0` for "not given", and would be sent three times
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # its stack traces may show what was asked
     return litellm
