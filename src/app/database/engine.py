@@ -1,18 +1,21 @@
 """The engine and its two kinds of transactions: a tenant's, and those of narrow roles before a tenant is known.
 
 Every pooled connection runs as `wattos_app`, which owns nothing and cannot bypass row-level security. `DATABASE_URL`'s
-login must be a member of that role and of the narrow ones; the migrations grant it to the login that runs them.
+login must be a member of that role, of the narrow ones and of the worker's `wattos_jobs`; the migrations grant them to
+the login that runs them. A pooler in between must keep sessions: the role belongs to the session.
 """
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import event, text
-from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -20,12 +23,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.database.errors import DatabaseUnavailable, DatabaseUnfit
+from app.database.server import CONNECT_TIMEOUT_S, async_url, wait_until_up
 
-CONNECT_TIMEOUT_S = 5
-"""A server that is there answers in milliseconds; across data centres, in tenths of a second."""
+__all__ = ["CONNECT_TIMEOUT_S", "Database", "Role", "async_url"]
 
 POOL_TIMEOUT_S = 5
 """How long a request waits for a free connection before it is answered 503."""
+
+CHECKOUT_TIMEOUT_S = 10.0
+"""A free connection, looked at or made anew: the two before. A frozen server must not hold a request for ever; its
+driver takes up to 10 s more to give a connection up (psycopg's own cancellation)."""
 
 STATEMENT_TIMEOUT_MS = 30_000
 """No statement of ours takes seconds; one that does must not hold a connection for ever."""
@@ -50,9 +57,10 @@ class Role(StrEnum):
 class Database:
     """One engine with its pool. `open` connects and checks; nothing connects before."""
 
-    def __init__(self, *, pool_size: int = 10) -> None:
+    def __init__(self, *, pool_size: int = 10, checkout_timeout_s: float = CHECKOUT_TIMEOUT_S) -> None:
         """`pool_size`: connections kept; as many again in a burst. Ten serve 1,000 statements of 10 ms a second."""
         self._pool_size = pool_size
+        self._checkout_timeout_s = checkout_timeout_s
         self._engine: AsyncEngine | None = None
 
     async def open(self, url: str) -> None:
@@ -66,11 +74,16 @@ class Database:
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 "application_name": "wattos",
-                "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
+                # A network that swallows packets is noticed after about 30 s; a server's end, at once.
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 4,
+                "tcp_user_timeout": STATEMENT_TIMEOUT_MS,
             },
         )
         event.listen(self._engine.sync_engine, "connect", _become_the_app)
         try:
+            await wait_until_up(url)
             async with self.role(Role.APP) as session:
                 await _refuse_unfit(session)
         except BaseException:
@@ -111,6 +124,7 @@ class Database:
             raise DatabaseUnavailable("the database is not open")
         try:
             async with AsyncSession(self._engine, expire_on_commit=False) as session, session.begin():
+                await self._check_out(session)
                 yield session
         except (PoolTimeout, InterfaceError) as exc:
             raise DatabaseUnavailable("the database is not available: try again") from exc
@@ -121,19 +135,24 @@ class Database:
                 raise DatabaseUnavailable("the connection to the database was lost: try again") from exc
             raise
 
-
-def async_url(url: str) -> URL:
-    """Any `postgresql://…` as psycopg's. Raises: DatabaseUnfit for another kind of database."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "postgresql":
-        raise DatabaseUnfit(f"DATABASE_URL must be postgresql://…, not {parsed.get_backend_name()}://…")
-    return parsed.set(drivername="postgresql+psycopg")
+    async def _check_out(self, session: AsyncSession) -> None:
+        try:
+            async with asyncio.timeout(self._checkout_timeout_s):
+                await session.connection()
+        except TimeoutError as exc:
+            raise DatabaseUnavailable("the database does not answer: try again") from exc
 
 
 def _become_the_app(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
-    cursor.execute(f"set role {Role.APP.value}")
-    cursor.close()
+    try:
+        cursor.execute(f"set role {Role.APP.value}; set statement_timeout = {STATEMENT_TIMEOUT_MS}")
+    except psycopg.OperationalError as exc:
+        raise DatabaseUnavailable("the database is not available: try again") from exc
+    except psycopg.DatabaseError as exc:
+        raise DatabaseUnfit(f"DATABASE_URL's login must be a member of the role {Role.APP.value}") from exc
+    finally:
+        cursor.close()
     connection.commit()
 
 
@@ -143,21 +162,23 @@ async def _refuse_unfit(session: AsyncSession) -> None:
     if version < MIN_SERVER:
         raise DatabaseUnfit(f"PostgreSQL {MIN_SERVER // 10_000} or newer is needed, this is {version // 10_000}")
     vector = (await session.execute(text("select extversion from pg_extension where extname = 'vector'"))).scalar()
-    if vector is None or tuple(int(part) for part in vector.split(".")[:3]) < MIN_PGVECTOR:
+    if vector is None or tuple(map(int, re.findall(r"\d+", vector)[:3])) < MIN_PGVECTOR:
         needed = ".".join(map(str, MIN_PGVECTOR))
         raise DatabaseUnfit(f"the extension pgvector {needed} or newer is needed, this is {vector or 'missing'}")
-    may_bypass, owned = (
+    may_bypass, owns = (
         await session.execute(
             text(
                 """
-                select r.rolsuper or r.rolbypassrls,
-                       (select count(*) from pg_class c where c.relowner = r.oid and c.relkind in ('r', 'p'))
-                from pg_roles r where r.rolname = current_user
+                select exists (select from pg_roles r
+                               where (r.rolsuper or r.rolbypassrls) and pg_has_role(current_user, r.oid, 'member')),
+                       exists (select from pg_class c
+                               where c.relrowsecurity and pg_has_role(current_user, c.relowner, 'member'))
                 """
             )
         )
     ).one()
-    if may_bypass or owned:
+    if may_bypass or owns:
         raise DatabaseUnfit(
-            f"the role {Role.APP.value} must not be superuser, have BYPASSRLS or own tables: tenants would not be apart"
+            f"the role {Role.APP.value} must not be superuser, have BYPASSRLS or own tables, nor be a member of a role"
+            " that is or does: tenants would not be apart"
         )

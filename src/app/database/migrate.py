@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from sqlalchemy import Connection, MetaData, create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import app
-from app.database.engine import CONNECT_TIMEOUT_S, async_url
-from app.database.errors import DatabaseUnavailable, SchemaDrift
+from app.database.errors import DatabaseUnavailable, DatabaseUnfit, SchemaDrift
+from app.database.server import CONNECT_TIMEOUT_S, UNREACHABLE, WAIT_S, async_url, plain_url, wait_until_up
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -26,8 +27,15 @@ TABLE_MODULES = ("app.accounts.tables", "app.knowledge.files.tables", "app.knowl
 MIGRATION_LOCK = 0x57A770
 """Advisory lock: of two processes that start at once, one migrates and the other waits."""
 
+MIGRATION_WAIT_MS = 600_000
+"""How long the other waits: an index over millions of chunks takes minutes."""
+
 LOCK_TIMEOUT_MS = 10_000
 """A migration that waits longer for a table's lock gives up, rather than block all traffic behind it."""
+
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Within this process: Alembic's `op` and `context` are global to it."""
 
 
 def migrations_dir() -> Path:
@@ -45,9 +53,13 @@ def head() -> str:
     return newest.partition("_")[0].replace("-", "_")  # Alembic allows no dash in a revision
 
 
-def is_ours(_object: object, name: str | None, kind: str, _reflected: bool, _compare_to: object) -> bool:
-    """Leaves out what our declarations do not name: partitions of `chunks`."""
-    return not (kind == "table" and name is not None and name.startswith("chunks_"))
+def is_ours(_object: object, name: str | None, kind: str, reflected: bool, _compare_to: object) -> bool:
+    """Leaves out partitions, `<table>_<number>`: declared is the table that they are part of."""
+    table, _, number = (name or "").rpartition("_")
+    if kind != "table" or not reflected or not number.isdigit():
+        return True
+    whole = target_metadata().tables.get(table)
+    return whole is None or not whole.dialect_options["postgresql"]["partition_by"]
 
 
 def target_metadata() -> MetaData:
@@ -59,23 +71,27 @@ def target_metadata() -> MetaData:
     return Base.metadata
 
 
-async def is_current(url: str) -> bool:
-    """Whether nothing is to be done. Raises: DatabaseUnavailable."""
-    plain = async_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+async def is_current(url: str, wait_s: float = WAIT_S) -> bool:
+    """Whether nothing is to be done: 5 ms. Raises: DatabaseUnavailable when it cannot be reached for `wait_s`."""
+    await wait_until_up(url, wait_s)
     try:
-        async with await psycopg.AsyncConnection.connect(plain, connect_timeout=CONNECT_TIMEOUT_S) as connection:
+        async with await psycopg.AsyncConnection.connect(
+            plain_url(url), connect_timeout=CONNECT_TIMEOUT_S
+        ) as connection:
             found = await connection.execute("select to_regclass(%s)", [f"public.{VERSION_TABLE}"])
             row = await found.fetchone()
             if row is None or row[0] is None:
                 return False
             version = await (await connection.execute("select version_num from public.alembic_version")).fetchone()
             return version is not None and version[0] == head()
+    except psycopg.errors.InsufficientPrivilege:
+        return False  # the newest revision lets everyone read it
     except psycopg.OperationalError as exc:
-        raise DatabaseUnavailable("the database cannot be reached: is DATABASE_URL right, is the server up?") from exc
+        raise DatabaseUnavailable(UNREACHABLE) from exc
 
 
 async def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the schema up. All or nothing. Raises: DatabaseUnavailable."""
+    """Bring the schema up. All or nothing. Raises: DatabaseUnavailable, DatabaseUnfit for a login that may not."""
     await asyncio.to_thread(_run, url, "upgrade", revision)
 
 
@@ -97,11 +113,25 @@ async def check(url: str) -> None:
 def _run(url: str, command: str, revision: str) -> None:
     from alembic import command as commands
 
-    with _locked(url) as connection:
+    with _ONE_AT_A_TIME, _locked(url) as connection:
         config = _config()
         config.attributes["connection"] = connection
-        getattr(commands, command)(config, revision)
-        connection.commit()
+        try:
+            getattr(commands, command)(config, revision)
+            connection.commit()
+        except OperationalError as exc:
+            raise DatabaseUnavailable(f"the schema's {command} was rolled back: {_reason(exc)}") from exc
+        except ProgrammingError as exc:
+            if not isinstance(exc.orig, psycopg.errors.InsufficientPrivilege):
+                raise
+            raise DatabaseUnfit(
+                f"this login may not change the schema ({_reason(exc)}):"
+                " give the database's owner, who may create roles, as DATABASE_MIGRATION_URL"
+            ) from exc
+
+
+def _reason(exc: OperationalError | ProgrammingError) -> str:
+    return str(exc.orig).partition("\n")[0]
 
 
 def _differences(url: str) -> list[Any]:
@@ -126,10 +156,16 @@ class _locked:  # noqa: N801  # used as a function
         try:
             self._connection = self._engine.connect()
         except OperationalError as exc:
-            raise DatabaseUnavailable("the database cannot be reached: is DATABASE_URL right?") from exc
-        self._connection.execute(text(f"set lock_timeout = {LOCK_TIMEOUT_MS}"))
-        self._connection.execute(text(f"select pg_advisory_lock({MIGRATION_LOCK})"))
-        self._connection.commit()
+            self._engine.dispose()
+            raise DatabaseUnavailable(UNREACHABLE) from exc
+        try:
+            self._connection.execute(text(f"set lock_timeout = {MIGRATION_WAIT_MS}"))
+            self._connection.execute(text(f"select pg_advisory_lock({MIGRATION_LOCK})"))
+            self._connection.execute(text(f"set lock_timeout = {LOCK_TIMEOUT_MS}"))
+            self._connection.commit()
+        except OperationalError as exc:
+            self.__exit__()
+            raise DatabaseUnavailable("another process has been changing the schema for too long") from exc
         return self._connection
 
     def __exit__(self, *_: object) -> None:
