@@ -20,7 +20,8 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that the current task works for; tasks started by it inherit it."""
 
 _OWN_FIELDS = ("level", "time", "pid", "hostname", "context", "msg")
-_RESERVED = frozenset((*RESERVED_ATTRS, *_OWN_FIELDS, "color_message"))  # the last is uvicorn's, with terminal codes
+_RESERVED = frozenset((*RESERVED_ATTRS, *_OWN_FIELDS, "color_message", "litellm_redacted"))
+"""Not to be shown as extra fields. The last two are marks of others: uvicorn's terminal codes, litellm's own filter."""
 _HOSTNAME = socket.gethostname()
 
 
