@@ -8,9 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 
 from app.accounts.key_lookup import DatabaseKeyLookup
 from app.accounts.routes import router as accounts_router
@@ -88,7 +89,12 @@ def build_app(env: Mapping[str, str]) -> Litestar:
         exception_handlers=exception_handlers,
         lifespan=[_lifespan(runtime)],
         request_max_body_size=settings.max_body_bytes,
-        openapi_config=OpenAPIConfig(title="WattOS", version=version("wattos"), path="/schema", render_plugins=[]),
+        openapi_config=OpenAPIConfig(
+            title="WattOS",
+            version=version("wattos"),
+            openapi_router=Router("/schema", route_handlers=[], opt={"public": True}),
+            render_plugins=[JsonRenderPlugin()],
+        ),
     )
 
 

@@ -9,7 +9,16 @@ from uuid_utils.compat import uuid7
 
 from app.errors import NotFound
 
-Prefix = Literal["ten", "key", "file", "vs", "job", "resp", "chatcmpl"]
+Prefix = Literal["ten", "key", "file", "vs", "chatcmpl"]
+
+NOUNS: dict[Prefix, str] = {
+    "ten": "tenant",
+    "key": "key",
+    "file": "file",
+    "vs": "vector store",
+    "chatcmpl": "completion",
+}
+"""What a prefix stands for, in words: a malformed id and one that is not there get the same answer."""
 
 
 def new_id() -> UUID:
@@ -30,4 +39,4 @@ def decode_id(prefix: Prefix, text: str) -> UUID:
             return UUID(hex=digits)
         except ValueError:
             pass
-    raise NotFound(f"no {prefix} with this id")
+    raise NotFound(f"no {NOUNS[prefix]} with this id")

@@ -17,13 +17,14 @@ from uuid import UUID
 import psycopg
 from sqlalchemy import event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.database.errors import DatabaseUnavailable, DatabaseUnfit
 from app.database.server import CONNECT_TIMEOUT_S, async_url, wait_until_up
+from app.errors import InvalidRequest
 
 __all__ = ["CONNECT_TIMEOUT_S", "Database", "Role", "async_url"]
 
@@ -130,6 +131,8 @@ class Database:
             raise DatabaseUnavailable("the database is not available: try again") from exc
         except OperationalError as exc:
             raise DatabaseUnavailable("the database is not available: try again") from exc
+        except DataError as exc:  # NUL in a text, a number out of range: what was sent cannot be stored or compared
+            raise InvalidRequest("a value has a form that the database does not take", code="invalid_value") from exc
         except DBAPIError as exc:
             if exc.connection_invalidated:
                 raise DatabaseUnavailable("the connection to the database was lost: try again") from exc

@@ -11,12 +11,19 @@ from app.errors import InvalidRequest
 
 T = TypeVar("T")
 
+_UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""An escaped NUL, and not an escaped backslash before `u0000`."""
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def decode_body(body: bytes, kind: type[T]) -> T:
-    """Raises: InvalidRequest with code `invalid_json` or, naming the field in `param`, `invalid_request`."""
+    """For what will be stored. Raises: InvalidRequest with code `invalid_json` or, naming the field in `param`,
+    `invalid_request`.
+    """
+    if _NUL.search(body):
+        raise InvalidRequest("a text holds the NUL character, which cannot be stored", code="invalid_character")
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
@@ -29,6 +36,7 @@ def decode_object(body: bytes) -> dict[str, msgspec.Raw]:
     Raises: InvalidRequest.
     """
     try:
+        body.decode()  # raw values are not looked into, and must be text nevertheless: 1 ms for 10 MB of ASCII
         return _object_decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise _invalid(exc) from None
@@ -37,8 +45,9 @@ def decode_object(body: bytes) -> dict[str, msgspec.Raw]:
 def _invalid(exc: Exception) -> InvalidRequest:
     if isinstance(exc, msgspec.ValidationError):
         text = str(exc)
-        match = _PATH.search(text)
-        return InvalidRequest(_PATH.sub("", text), param=match["path"] if match else None)
+        path, unknown = _PATH.search(text), _UNKNOWN.search(text)
+        named = ".".join(part for part in (path and path["path"], unknown and unknown["name"]) if part)
+        return InvalidRequest(_PATH.sub("", text), param=named or None)
     if isinstance(exc, RecursionError):
         return InvalidRequest("the JSON is nested too deeply", code="invalid_json")
     return InvalidRequest("the body is not valid JSON in UTF-8", code="invalid_json")
