@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from sqlalchemy import text
@@ -10,13 +10,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 QUEUE = "wattos"
 
-_ENQUEUE = text("select enqueue_job(:queue, :task, cast(:args as jsonb), null, :lock)")
-
-
-async def enqueue(session: AsyncSession, task: str, args: Mapping[str, str], *, lock: str | None = None) -> int:
-    """Returns: the job's number. Jobs with the same `lock` run one after the other.
-
-    `args["tenant_id"]` must be the transaction's tenant: the database refuses anything else.
+_ENQUEUE = text(
     """
-    values = {"queue": QUEUE, "task": task, "args": msgspec.json.encode(args).decode(), "lock": lock}
-    return int((await session.execute(_ENQUEUE, values)).scalar_one())
+    select enqueue_job(:queue, :task, args, null, cast(:lock_on as text) || ':' || (args ->> :lock_on))
+    from jsonb_array_elements(cast(:jobs as jsonb)) as args
+    """
+)
+
+
+async def enqueue(
+    session: AsyncSession, task: str, jobs: Sequence[Mapping[str, str]], *, lock_on: str | None = None
+) -> None:
+    """One job for each item of `jobs`, its arguments; in one statement. `lock_on` names an argument: jobs that have
+    the same value there run one after the other.
+
+    Each job's `tenant_id` must be the transaction's tenant: the database refuses anything else.
+    """
+    values = {"queue": QUEUE, "task": task, "jobs": msgspec.json.encode(jobs).decode(), "lock_on": lock_on}
+    await session.execute(_ENQUEUE, values)

@@ -1,23 +1,24 @@
 """The worker: takes jobs from PostgreSQL, within the server's process or in one of its own; several at once are fine.
 
-A job is done at least once: a worker that is killed leaves its job marked as taken; when its heartbeat stops, the job
-is given to another. Handlers are therefore idempotent.
+A job is done at least once: one that is interrupted goes back to the queue, by the worker itself when it is told to
+stop, by another when it was killed. Handlers are therefore idempotent. See docs/decisions/0001-job-queue.md.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 
-from procrastinate import App, BaseRetryStrategy, PsycopgConnector, RetryDecision, exceptions
-from procrastinate.jobs import Job
+import psycopg
+from procrastinate import App, PsycopgConnector, exceptions
+from procrastinate.worker import Worker as QueueWorker
+from psycopg_pool import AsyncConnectionPool
 
-from app.database.engine import async_url
+from app.database.engine import CONNECT_TIMEOUT_S, async_url
 from app.jobs.queue import QUEUE
-from plugins.contract.errors import RetryableError
+from app.jobs.rescue import HEARTBEAT_S, STALLED_AFTER_S, Rescue
+from app.jobs.retry import Backoff
 
 logger = logging.getLogger("jobs")
 
@@ -27,25 +28,27 @@ Handler = Callable[[Mapping[str, str]], Awaitable[None]]
 CONCURRENCY = 2
 """One job parses while another embeds; the embedder itself is one."""
 
-HEARTBEAT_S = 3.0
-STALLED_AFTER_S = 10.0
-"""Three heartbeats missed: the worker is dead, or as good as dead. A killed worker's job goes on within 15 s."""
-
 POLLING_S = 2.0
-"""New jobs are announced (LISTEN); this is for announcements lost with a connection."""
+"""New jobs are announced (LISTEN); this is for announcements lost with a connection, and for retries that are due."""
 
-MAX_RETRY_S = 60
-RESTART_PAUSE_S = 2.0
+JOB_GRACE_S = 1.0
+"""A running job's time to end when the worker is told to stop. What it did is kept, so there is little to wait for."""
+
+RESTART_PAUSE_S = 1.0
 """Between losing PostgreSQL and trying again."""
 
+QUERY_TIMEOUT_S = 5.0
+"""For a free connection: none within this time means that the server is away."""
 
-class Backoff(BaseRetryStrategy):
-    """1, 2, 4 … 60 s, for as long as the reason passes: an embedder that is away must not fail a document."""
+QUIET = {
+    # Every step of every job at info, with stack traces of what is only tried again.
+    "procrastinate": logging.WARNING,
+    # A lost connection as two errors with stack traces; a job that failed is reported by another logger.
+    "procrastinate.worker.worker": logging.CRITICAL,
+    "procrastinate.utils": logging.CRITICAL,
+}
 
-    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        if not isinstance(exception, RetryableError):
-            return None
-        return RetryDecision(retry_in={"seconds": min(2 ** min(job.attempts, 10), MAX_RETRY_S)})
+CONNECTION_OPTIONS = "-c search_path=jobs -c role=wattos_jobs -c statement_timeout=30s"
 
 
 class Worker:
@@ -54,68 +57,98 @@ class Worker:
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
         self._handlers = handlers
         self._task: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
+        self._stopping = False
 
     def start(self, url: str) -> None:
         """Returns at once; connecting happens in the background, and again whenever the connection is lost."""
+        for name, level in QUIET.items():
+            logging.getLogger(name).setLevel(level)
+        self._stopping = False
         self._task = asyncio.create_task(self._work(url), name="job worker")
 
     async def stop(self, grace_s: float) -> None:
-        """Let running jobs end for `grace_s`; those that do not are given up, and go on elsewhere or later."""
-        if self._task is None:
+        """Running jobs have JOB_GRACE_S to end; the others are given back to the queue, at once. Returns within
+        `grace_s`: after that what is left is found by its missing heartbeat.
+        """
+        task, self._task = self._task, None
+        if task is None:
             return
-        self._stopping.set()
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, TimeoutError):
-            async with asyncio.timeout(grace_s + 1):
-                await self._task
-        self._task = None
+        # A cancellation may surface as the lost connection that it met on its way out.
+        self._stopping = True
+        task.cancel()
+        await asyncio.wait([task], timeout=grace_s)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=QUERY_TIMEOUT_S)
 
     def is_running(self) -> bool:
         return self._task is not None and not self._task.done()
 
     async def _work(self, url: str) -> None:
-        while not self._stopping.is_set():
-            app = self._app(url)
+        rescue = Rescue(tasks=list(self._handlers))
+        while not self._stopping:
             try:
-                async with app.open_async(), asyncio.TaskGroup() as group:
-                    rescue = group.create_task(self._rescue(app))
-                    await app.run_worker_async(
-                        queues=[QUEUE],
-                        concurrency=CONCURRENCY,
-                        fetch_job_polling_interval=POLLING_S,
-                        update_heartbeat_interval=HEARTBEAT_S,
-                        stalled_worker_timeout=STALLED_AFTER_S,
-                        shutdown_graceful_timeout=1.0,
-                        install_signal_handlers=False,
-                        delete_jobs="successful",
-                    )
-                    rescue.cancel()
-            except* (exceptions.ConnectorException, OSError) as lost:
+                await self._work_while_connected(url, rescue)
+            except* (exceptions.ConnectorException, psycopg.Error, OSError) as lost:
                 logger.warning("the job queue is not available (%s): trying again", type(lost.exceptions[0]).__name__)
+            except* Exception:  # a bug of ours or theirs must not end the work for ever
+                logger.exception("the job worker failed: starting again")
+            if not self._stopping:
                 await asyncio.sleep(RESTART_PAUSE_S)
 
-    async def _rescue(self, app: App) -> None:
-        """Give dead workers' jobs to the living."""
-        while True:
-            for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_AFTER_S):
-                logger.warning("job %s was left by a dead worker: it goes on", job.id)
-                await app.job_manager.retry_job(job, retry_at=datetime.now(UTC))
-            await asyncio.sleep(HEARTBEAT_S)
+    async def _work_while_connected(self, url: str, rescue: Rescue) -> None:
+        async with _pool(url) as pool:
+            app = self._app()
+            async with app.open_async(pool), asyncio.TaskGroup() as group:
+                worker = _SupervisedWorker(
+                    app,
+                    queues=[QUEUE],
+                    concurrency=CONCURRENCY,
+                    fetch_job_polling_interval=POLLING_S,
+                    update_heartbeat_interval=HEARTBEAT_S,
+                    stalled_worker_timeout=STALLED_AFTER_S,
+                    shutdown_graceful_timeout=JOB_GRACE_S,
+                    install_signal_handlers=False,
+                    delete_jobs="successful",
+                    worker_middleware=[rescue.watch],
+                )
+                rescuing = group.create_task(rescue.run(app, worker), name="job rescue")
+                await worker.run()  # type: ignore[no-untyped-call]  # procrastinate's gap
+                rescuing.cancel()
+            logger.warning("the job queue's connection was lost: trying again")
 
-    def _app(self, url: str) -> App:
-        plain = async_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-        connector = PsycopgConnector(
-            conninfo=plain,
-            min_size=1,
-            max_size=4,
-            timeout=5,
-            kwargs={"options": "-c search_path=jobs -c role=wattos_jobs", "application_name": "wattos-worker"},
-        )
-        app = App(connector=connector)
+    def _app(self) -> App:
+        app = App(connector=PsycopgConnector())
         for name, handler in self._handlers.items():
             app.task(name=name, queue=QUEUE, retry=Backoff())(_called(handler))
         return app
+
+
+class _SupervisedWorker(QueueWorker):
+    """procrastinate watches its heartbeat and its listener only until the first of its side tasks ends, which the one
+    for periodic jobs does at once when there are none: a worker that lost both works on, dead to all others
+    (https://github.com/procrastinate-org/procrastinate/issues/1597, open in 3.10). So here it never ends.
+    """
+
+    async def _periodic_deferrer(self) -> None:
+        await asyncio.Event().wait()
+
+
+def _pool(url: str) -> AsyncConnectionPool:
+    """Three connections at most, beside the listener's: fetch, finish, heartbeat."""
+    return AsyncConnectionPool(
+        async_url(url).set(drivername="postgresql").render_as_string(hide_password=False),
+        min_size=1,
+        max_size=3,
+        timeout=QUERY_TIMEOUT_S,
+        check=AsyncConnectionPool.check_connection,
+        kwargs={
+            "options": CONNECTION_OPTIONS,
+            "application_name": "wattos-worker",
+            "connect_timeout": CONNECT_TIMEOUT_S,
+        },
+        open=False,
+    )
 
 
 def _called(handler: Handler) -> Callable[..., Awaitable[None]]:

@@ -1,35 +1,37 @@
 """A file becomes passages: parse → cut → embed in batches → store. Done at least once, so every step can be repeated.
 
-Readers see a document only when all of it is there: a search asks for the status `completed`.
+Readers see a document only when all of it is there: a search asks for the status `completed`. A run that was cut short
+is taken up where it was: the passages that are stored already are not embedded again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database.engine import Database
 from app.errors import NotFound
 from app.grounding import Embedder
+from app.jobs.queue import enqueue
 from app.knowledge.files.objects import ObjectStore
 from app.knowledge.ingestion import store
-from app.knowledge.ingestion.chunking import chunk
-from app.knowledge.ingestion.model import Document
+from app.knowledge.ingestion.chunking import CHUNK_TOKENS, chunk
+from app.knowledge.ingestion.model import Chunk, Document
 from app.knowledge.ingestion.parse_process import parse_in_process
 from app.knowledge.ingestion.store import Pending, Place
+from app.knowledge.stores.model import INGEST, INGEST_LOCK, ingest_job
 from plugins.contract.errors import RetryableError, WattosError
 
 logger = logging.getLogger("ingestion")
 
-MAX_TOKENS = 300
-"""Of a passage; the embedder reads 512. About 200 English or 150 German words: a paragraph or two."""
-
-CHARS_PER_TOKEN = 3
-"""A cautious estimate for e5's vocabulary: English has 4.3 and German 3.6 characters a token."""
+CHARS_PER_TOKEN = 4
+"""Of e5's vocabulary: English has 4.3 and German 3.6 characters a token. Counting exactly would cost a round trip to
+the embedder a sentence; it reads 512 tokens, so being off by a fifth loses nothing."""
 
 BATCH = 8
 """Passages between two looks at the progress: about 1.6 s of embedding on two cores."""
@@ -58,33 +60,54 @@ class IngestionService:
             logger.info("a file or its store was deleted while it was ingested")
         except WattosError as exc:
             await self._fail(place, exc.code, exc.message)
-        except Exception as exc:
+        except Exception:  # a bug must not leave the file in progress for ever
             logger.exception("ingestion failed")
-            await self._fail(place, "internal_error", f"internal error ({type(exc).__name__})")
+            await self._fail(place, "internal_error", "the file could not be ingested: an internal error")
 
     async def _ingest(self, place: Place, file: Pending) -> None:
-        await self._advance(place, stage="parsing", n_done=0, n_total=0)
+        await self._advance(place, stage="parsing")
         document = await self._parse(place, file)
         await self._advance(place, stage="chunking")
-        chunks = await asyncio.to_thread(chunk, document, max_tokens=MAX_TOKENS, count_tokens=estimated_tokens)
+        chunks = await asyncio.to_thread(chunk, document, max_tokens=CHUNK_TOKENS, count_tokens=estimated_tokens)
+        n_done = await self._begin_embedding(place, document, chunks)
+        for begin in range(n_done, len(chunks), BATCH):
+            await self._embed(place, chunks[begin : begin + BATCH])
+        await self._complete(place, chunks)
+
+    async def _begin_embedding(self, place: Place, document: Document, chunks: Sequence[Chunk]) -> int:
+        """Returns: how many of the first passages are embedded already."""
         async with self._database.tenant(place.tenant_id) as session:
-            await store.save_document(session, place, document)
-            await store.begin_chunks(session, place)
-            await store.advance(session, place, stage="embedding", n_total=len(chunks))
-        n_done = 0
-        for begin in range(0, len(chunks), BATCH):
-            batch = chunks[begin : begin + BATCH]
-            vectors = await self._embedder.embed([c.embedding_text() for c in batch], "passage")
-            n_done += len(batch)
-            try:
-                async with self._database.tenant(place.tenant_id) as session:
-                    if not await store.advance(session, place, n_done=n_done):
-                        raise NotFound("the file is no longer in the store")
-                    await store.insert_chunks(session, place, batch, vectors)
-            except IntegrityError:
-                raise NotFound("the file is no longer in the store") from None
-        n_bytes = sum(len(c.text.encode()) for c in chunks)
-        await self._advance(place, status="completed", stage="done", n_bytes=n_bytes)
+            # First of all: this holds the row, so that no other run of the same job can complete it meanwhile.
+            await _advance_in(session, place, stage="embedding", n_total=len(chunks))
+            if await store.save_document(session, place, document):
+                await self._repeat_elsewhere(session, place)
+            n_done = await store.keep_chunks(session, place, chunks)
+            await _advance_in(session, place, n_done=n_done)
+        return n_done
+
+    async def _repeat_elsewhere(self, session: AsyncSession, place: Place) -> None:
+        """Offsets refer to the stored text: where a newer parser reads it differently, all stores must follow."""
+        others = await store.reopen_elsewhere(session, place)
+        jobs = [ingest_job(place.tenant_id, store_id, place.file_id) for store_id in others]
+        await enqueue(session, INGEST, jobs, lock_on=INGEST_LOCK)
+
+    async def _embed(self, place: Place, batch: Sequence[Chunk]) -> None:
+        vectors = await self._embedder.embed([c.embedding_text() for c in batch], "passage")
+        try:
+            async with self._database.tenant(place.tenant_id) as session:
+                await _advance_in(session, place, n_done=batch[-1].ordinal + 1)
+                await store.insert_chunks(session, place, batch, vectors)
+        except IntegrityError:
+            # The row is held, so it can only be that another run of this job, thought dead, wrote these passages.
+            raise RetryableError("two workers had the same job") from None
+
+    async def _complete(self, place: Place, chunks: Sequence[Chunk]) -> None:
+        n_bytes = await asyncio.to_thread(lambda: sum(len(c.text.encode()) for c in chunks))
+        async with self._database.tenant(place.tenant_id) as session:
+            await _advance_in(session, place, status="completed", stage="done", n_bytes=n_bytes)
+            if await store.count_chunks(session, place) != len(chunks):
+                # Taken out of the store and put in again meanwhile: what was written before is gone.
+                raise RetryableError("passages are missing")
 
     async def _parse(self, place: Place, file: Pending) -> Document:
         path = self._objects.path(place.tenant_id, place.file_id)
@@ -95,12 +118,17 @@ class IngestionService:
 
     async def _advance(self, place: Place, **values: object) -> None:
         async with self._database.tenant(place.tenant_id) as session:
-            if not await store.advance(session, place, **values):
-                raise NotFound("the file is no longer in the store")
+            await _advance_in(session, place, **values)
 
     async def _fail(self, place: Place, code: str, message: str) -> None:
         async with self._database.tenant(place.tenant_id) as session:
             await store.advance(session, place, status="failed", error_code=code, error_message=message)
+
+
+async def _advance_in(session: AsyncSession, place: Place, **values: object) -> None:
+    """Raises: NotFound when the file is no longer in progress here: deleted, or completed by another run."""
+    if not await store.advance(session, place, **values):
+        raise NotFound("the file is no longer in the store")
 
 
 def estimated_tokens(text: str) -> int:

@@ -56,22 +56,50 @@ async def advance(session: AsyncSession, place: Place, **values: object) -> bool
     return (await session.execute(statement)).one_or_none() is not None
 
 
-async def begin_chunks(session: AsyncSession, place: Place) -> None:
-    """Clear what an earlier, interrupted run left."""
-    await session.execute(
-        delete(ChunkRow).where(
-            ChunkRow.tenant_id == place.tenant_id,
-            ChunkRow.store_id == place.store_id,
-            ChunkRow.file_id == place.file_id,
-        )
-    )
-
-
-async def save_document(session: AsyncSession, place: Place, document: Document) -> None:
-    """The text that offsets refer to; the same file parsed again replaces it by the same."""
+async def save_document(session: AsyncSession, place: Place, document: Document) -> bool:
+    """Keep the text that offsets refer to. Returns: False when this very text was there already."""
     values = {"text": document.text, "n_chars": len(document.text), "parser": document.parser}
     statement = upsert(DocumentRow).values(tenant_id=place.tenant_id, file_id=place.file_id, **values)
-    await session.execute(statement.on_conflict_do_update(index_elements=["tenant_id", "file_id"], set_=values))
+    statement = statement.on_conflict_do_update(
+        index_elements=["tenant_id", "file_id"], set_=values, where=DocumentRow.text != statement.excluded.text
+    )
+    return (await session.execute(statement.returning(DocumentRow.file_id))).one_or_none() is not None
+
+
+async def reopen_elsewhere(session: AsyncSession, place: Place) -> list[UUID]:
+    """Put the same file back in progress in other stores that have completed it. Returns: these stores."""
+    statement = (
+        update(VectorStoreFileRow)
+        .where(
+            VectorStoreFileRow.tenant_id == place.tenant_id,
+            VectorStoreFileRow.file_id == place.file_id,
+            VectorStoreFileRow.store_id != place.store_id,
+            VectorStoreFileRow.status == "completed",
+        )
+        .values(status="in_progress", stage="queued", n_done=0, n_total=0, updated_at=func.now())
+        .returning(VectorStoreFileRow.store_id)
+    )
+    return list((await session.execute(statement)).scalars())
+
+
+async def keep_chunks(session: AsyncSession, place: Place, chunks: Sequence[Chunk]) -> int:
+    """Keep the passages that an interrupted run stored, as far as they are the first of `chunks`; clear all others.
+
+    Returns: how many are kept.
+    """
+    columns = (ChunkRow.ordinal, ChunkRow.start, ChunkRow.end, ChunkRow.heading, ChunkRow.text)
+    rows = await session.execute(select(*columns).where(*_chunks(place)).order_by(ChunkRow.ordinal))
+    n_kept = 0
+    for row, chunk in zip(rows, chunks, strict=False):
+        if Chunk(*row) != chunk:
+            break
+        n_kept += 1
+    await session.execute(delete(ChunkRow).where(*_chunks(place), ChunkRow.ordinal >= n_kept))
+    return n_kept
+
+
+async def count_chunks(session: AsyncSession, place: Place) -> int:
+    return (await session.execute(select(func.count()).where(*_chunks(place)))).scalar_one()
 
 
 async def insert_chunks(
@@ -101,4 +129,12 @@ def _at(place: Place) -> tuple[ColumnElement[bool], ...]:
         VectorStoreFileRow.tenant_id == place.tenant_id,
         VectorStoreFileRow.store_id == place.store_id,
         VectorStoreFileRow.file_id == place.file_id,
+    )
+
+
+def _chunks(place: Place) -> tuple[ColumnElement[bool], ...]:
+    return (
+        ChunkRow.tenant_id == place.tenant_id,
+        ChunkRow.store_id == place.store_id,
+        ChunkRow.file_id == place.file_id,
     )

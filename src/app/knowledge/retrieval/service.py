@@ -9,6 +9,7 @@ from app.database.engine import Database
 from app.errors import NotFound
 from app.grounding import Embedder, Retrieved
 from app.knowledge.retrieval import store
+from app.knowledge.retrieval.model import Hit
 from plugins.contract.principal import TenantId
 
 
@@ -29,12 +30,27 @@ class VectorRetriever:
         score_threshold: float = 0.0,
     ) -> Retrieved:
         """Raises: NotFound; RetryableError while embedder or database are away."""
+        hits = await self.search(
+            tenant_id, store_ids, [question], max_results=max_results, score_threshold=score_threshold
+        )
+        return Retrieved(tuple(hit.passage for hit in hits), "vector")
+
+    async def search(
+        self,
+        tenant_id: TenantId,
+        store_ids: Sequence[UUID],
+        questions: Sequence[str],
+        *,
+        max_results: int,
+        score_threshold: float = 0.0,
+    ) -> list[Hit]:
+        """Of several questions a passage need answer but one: its score is the best. Raises: as `retrieve`."""
         wanted = list(dict.fromkeys(store_ids))
         async with self._database.tenant(tenant_id) as session:
             if await store.count_stores(session, tenant_id, wanted) != len(wanted):
                 raise NotFound("no vector store with this id")
         # No connection is held while the embedder works.
-        (vector,) = await self._embedder.embed([question], "query")
+        vectors = await self._embedder.embed(questions, "query")
         async with self._database.tenant(tenant_id) as session:
-            found = await store.nearest(session, tenant_id, wanted, vector, n=max_results)
-        return Retrieved(tuple(passage for passage in found if passage.score >= score_threshold), "vector")
+            found = await store.nearest(session, tenant_id, wanted, vectors, n=max_results)
+        return [hit for hit in found if hit.passage.score >= score_threshold]

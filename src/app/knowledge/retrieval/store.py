@@ -7,11 +7,13 @@ from uuid import UUID
 
 from pgvector import HalfVector
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.grounding import Passage
 from app.ids import encode_id
 from app.knowledge.files.tables import FileRow
+from app.knowledge.retrieval.model import Hit
 from app.knowledge.stores.tables import ChunkRow, VectorStoreFileRow, VectorStoreRow
 
 
@@ -21,49 +23,57 @@ async def count_stores(session: AsyncSession, tenant_id: UUID, store_ids: Sequen
 
 
 async def nearest(
-    session: AsyncSession, tenant_id: UUID, store_ids: Sequence[UUID], question: Sequence[float], *, n: int
-) -> list[Passage]:
-    """The `n` passages nearest by cosine, best first: exact, in the tenant's own partition.
+    session: AsyncSession, tenant_id: UUID, store_ids: Sequence[UUID], questions: Sequence[Sequence[float]], *, n: int
+) -> list[Hit]:
+    """The `n` passages nearest by cosine to any of the questions, best first: exact, in the tenant's own partition.
 
-    Exact search has recall 1.0 and takes 0.3–1.6 ms for a tenant of a few thousand passages, where an index with a
-    tenant filter has a recall of 0.12–0.24 (pgvector #259). A file that is in two stores is found once.
+    Exact search has recall 1.0 and takes 25–45 ms for a tenant of 24,000 passages, 1–2 ms for one of a thousand
+    (measured on two busy cores), where an index with a tenant filter has a recall of 0.12–0.24 (pgvector #259).
+    The same bytes are found once, whether a file is in two stores or was uploaded twice; that is settled among the few
+    files, because among the many passages it costs 100 ms.
     """
-    distance = ChunkRow.embedding.cosine_distance(HalfVector(list(question)))
-    ranked = (
+    places = (
+        select(VectorStoreFileRow.store_id, VectorStoreFileRow.file_id, VectorStoreFileRow.attributes, FileRow.filename)
+        .ext(distinct_on(FileRow.sha256))
+        .join(
+            FileRow,
+            (FileRow.tenant_id == VectorStoreFileRow.tenant_id) & (FileRow.id == VectorStoreFileRow.file_id),
+        )
+        .where(
+            VectorStoreFileRow.tenant_id == tenant_id,
+            VectorStoreFileRow.store_id.in_(store_ids),
+            VectorStoreFileRow.status == "completed",
+        )
+        .order_by(FileRow.sha256, VectorStoreFileRow.store_id, VectorStoreFileRow.file_id)
+        .subquery()
+    )
+    distance = func.least(*(ChunkRow.embedding.cosine_distance(HalfVector(list(vector))) for vector in questions))
+    statement = (
         select(
-            ChunkRow.file_id,
+            places.c.file_id,
+            places.c.filename,
+            places.c.attributes,
             ChunkRow.start,
             ChunkRow.text,
             ChunkRow.heading,
-            FileRow.filename,
-            (1 - distance).label("score"),
-            func.row_number()
-            .over(partition_by=(ChunkRow.file_id, ChunkRow.ordinal), order_by=ChunkRow.store_id)
-            .label("copy"),
+            distance.label("distance"),
         )
-        .join(
-            VectorStoreFileRow,
-            (VectorStoreFileRow.tenant_id == ChunkRow.tenant_id)
-            & (VectorStoreFileRow.store_id == ChunkRow.store_id)
-            & (VectorStoreFileRow.file_id == ChunkRow.file_id),
-        )
-        .join(FileRow, (FileRow.tenant_id == ChunkRow.tenant_id) & (FileRow.id == ChunkRow.file_id))
-        .where(
-            ChunkRow.tenant_id == tenant_id,
-            ChunkRow.store_id.in_(store_ids),
-            VectorStoreFileRow.status == "completed",
-        )
-        .subquery()
+        .join(places, (places.c.store_id == ChunkRow.store_id) & (places.c.file_id == ChunkRow.file_id))
+        .where(ChunkRow.tenant_id == tenant_id)
+        .order_by(distance, ChunkRow.file_id, ChunkRow.ordinal)
+        .limit(n)
     )
-    statement = select(ranked).where(ranked.c.copy == 1).order_by(ranked.c.score.desc()).limit(n)
     return [
-        Passage(
-            file_id=encode_id("file", row.file_id),
-            filename=row.filename,
-            text=row.text,
-            start=row.start,
-            heading=row.heading,
-            score=row.score,
+        Hit(
+            passage=Passage(
+                file_id=encode_id("file", row.file_id),
+                filename=row.filename,
+                text=row.text,
+                start=row.start,
+                heading=row.heading,
+                score=1 - row.distance,
+            ),
+            attributes=row.attributes,
         )
         for row in await session.execute(statement)
     ]

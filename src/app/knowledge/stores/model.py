@@ -13,7 +13,15 @@ FileStatus = Literal["in_progress", "completed", "failed", "cancelled"]
 Stage = Literal["queued", "parsing", "chunking", "embedding", "done"]
 
 INGEST = "ingest"
-"""The job's name; its arguments are `tenant_id`, `store_id`, `file_id` in hex."""
+"""The job's name; its arguments are what `ingest_job` says."""
+
+
+def ingest_job(tenant_id: UUID, store_id: UUID, file_id: UUID) -> dict[str, str]:
+    return {"tenant_id": str(tenant_id), "store_id": str(store_id), "file_id": str(file_id)}
+
+
+INGEST_LOCK = "file_id"
+"""A file's text is written by one job at a time, whatever stores it is in."""
 
 
 class FileCounts(msgspec.Struct, frozen=True, kw_only=True):

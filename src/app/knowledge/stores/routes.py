@@ -5,11 +5,10 @@ from typing import Any
 from litestar import Request, Router, delete, get, post
 from litestar.datastructures import State
 
-from app.errors import InvalidRequest
-from app.grounding import Retriever
 from app.http.body import decode_body
 from app.http.pages import DEFAULT_LIMIT, Limit, Order, Page, PageRequest, page
 from app.ids import decode_id
+from app.knowledge.retrieval.service import VectorRetriever
 from app.knowledge.stores.model import FileStatus
 from app.knowledge.stores.schemas import (
     FileAdd,
@@ -23,6 +22,7 @@ from app.knowledge.stores.schemas import (
     StoreOut,
     StoreUpdate,
     TextPart,
+    search_terms,
 )
 from app.knowledge.stores.service import VectorStoresService
 from plugins.contract.principal import TenantId
@@ -34,8 +34,13 @@ AnyRequest = Request[Any, Any, State]
 async def create_store(request: AnyRequest, tenant_id: TenantId, stores: VectorStoresService) -> StoreOut:
     """Make a vector store, with files or without."""
     asked = decode_body(await request.body() or b"{}", StoreCreate)
-    file_ids = [decode_id("file", file_id) for file_id in asked.file_ids or ()]
-    made = await stores.create(tenant_id, name=asked.name or "", metadata=asked.metadata or {}, file_ids=file_ids)
+    made = await stores.create(
+        tenant_id,
+        name=asked.name or "",
+        metadata=asked.metadata or {},
+        file_ids=[decode_id("file", file_id) for file_id in asked.file_ids or ()],
+        embedding_model=asked.embedding_model,
+    )
     return StoreOut.of(made)
 
 
@@ -128,22 +133,14 @@ async def remove_file(store_id: str, file_id: str, tenant_id: TenantId, stores: 
 
 
 @post("/{store_id:str}/search", operation_id="searchVectorStore", status_code=200)
-async def search(request: AnyRequest, store_id: str, tenant_id: TenantId, retriever: Retriever) -> SearchPage:
+async def search(request: AnyRequest, store_id: str, tenant_id: TenantId, retriever: VectorRetriever) -> SearchPage:
     """The nearest passages of a store."""
     asked = decode_body(await request.body(), SearchRequest)
-    if asked.filters:
-        raise InvalidRequest("filters are not supported yet", param="filters", code="unsupported_parameter")
-    query = asked.query if isinstance(asked.query, str) else "\n".join(asked.query)
-    if not query.strip():
-        raise InvalidRequest("query is empty", param="query", code="missing_field")
-    found = await retriever.retrieve(
-        tenant_id,
-        [decode_id("vs", store_id)],
-        query,
-        max_results=asked.max_num_results,
-        score_threshold=asked.ranking_options.score_threshold if asked.ranking_options else 0.0,
+    queries, threshold = search_terms(asked)
+    hits = await retriever.search(
+        tenant_id, [decode_id("vs", store_id)], queries, max_results=asked.max_num_results, score_threshold=threshold
     )
-    return SearchPage(search_query=[query], data=[SearchResult.of(passage) for passage in found.passages])
+    return SearchPage(search_query=queries, data=[SearchResult.of(hit) for hit in hits])
 
 
 router = Router(

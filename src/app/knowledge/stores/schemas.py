@@ -6,12 +6,16 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from app.grounding import Passage
+from app.errors import InvalidRequest
 from app.ids import encode_id
+from app.knowledge.retrieval.model import Hit
 from app.knowledge.stores.model import FileCounts, FileStatus, Stage, StoreFile, VectorStore
 
 MAX_FILES_AT_ONCE = 500
 """OpenAI's own limit for a batch."""
+
+MAX_QUERIES = 16
+"""In one search. Each is embedded (15 ms) and compared with every passage."""
 
 Metadata = Annotated[
     dict[Annotated[str, msgspec.Meta(max_length=64)], Annotated[str, msgspec.Meta(max_length=512)]],
@@ -20,7 +24,7 @@ Metadata = Annotated[
 """OpenAI's limits: 16 pairs, keys of 64 characters, values of 512."""
 
 Attributes = Annotated[
-    dict[Annotated[str, msgspec.Meta(max_length=64)], str | float | bool], msgspec.Meta(max_length=16)
+    dict[Annotated[str, msgspec.Meta(max_length=64)], str | int | float | bool], msgspec.Meta(max_length=16)
 ]
 
 
@@ -28,6 +32,7 @@ class StoreCreate(msgspec.Struct, frozen=True, kw_only=True):
     name: Annotated[str, msgspec.Meta(max_length=256)] | None = None
     file_ids: Annotated[list[str], msgspec.Meta(max_length=MAX_FILES_AT_ONCE)] | None = None
     metadata: Metadata | None = None
+    embedding_model: str | None = None
 
 
 class StoreUpdate(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,8 +49,11 @@ class RankingOptions(msgspec.Struct, frozen=True, kw_only=True):
     score_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
 
 
+Query = Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class SearchRequest(msgspec.Struct, frozen=True, kw_only=True):
-    query: str | list[str]
+    query: Query | Annotated[list[Query], msgspec.Meta(min_length=1, max_length=MAX_QUERIES)]
     max_num_results: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
     ranking_options: RankingOptions | None = None
     filters: dict[str, Any] | None = None
@@ -145,13 +153,15 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     content: list[TextPart]
     start: int
     end: int
-    attributes: dict[str, str | float | bool] = {}
+    attributes: dict[str, str | float | bool]
 
     @classmethod
-    def of(cls, passage: Passage) -> SearchResult:
+    def of(cls, hit: Hit) -> SearchResult:
+        passage = hit.passage
         return cls(
             file_id=passage.file_id,
             filename=passage.filename,
+            attributes=dict(hit.attributes),
             score=round(passage.score, 4),
             content=[TextPart(text=passage.text)],
             start=passage.start,
@@ -184,3 +194,13 @@ def _last_error(found: StoreFile) -> LastError | None:
     elif found.error_code == "unsupported_file":
         code = "unsupported_file"
     return LastError(code=code, message=found.error_message or "", reason=found.error_code)
+
+
+def search_terms(asked: SearchRequest) -> tuple[list[str], float]:
+    """Returns: the queries, and the least score. Raises: InvalidRequest for what is not searched by yet."""
+    if asked.filters is not None:
+        raise InvalidRequest("filters are not supported yet", param="filters", code="unsupported_parameter")
+    queries = [asked.query] if isinstance(asked.query, str) else asked.query
+    if not all(query.strip() for query in queries):
+        raise InvalidRequest("query is empty", param="query", code="missing_field")
+    return queries, asked.ranking_options.score_threshold if asked.ranking_options else 0.0

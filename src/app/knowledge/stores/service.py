@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database.engine import Database
@@ -13,7 +14,7 @@ from app.http.pages import PageRequest, Rows
 from app.ids import encode_id, new_id
 from app.jobs.queue import enqueue
 from app.knowledge.stores import store
-from app.knowledge.stores.model import INGEST, FileStatus, StoreFile, VectorStore
+from app.knowledge.stores.model import INGEST, INGEST_LOCK, FileStatus, StoreFile, VectorStore, ingest_job
 from plugins.contract.principal import TenantId
 
 Attributes = Mapping[str, str | float | bool]
@@ -27,9 +28,23 @@ class VectorStoresService:
         self._embedding_model = embedding_model
 
     async def create(
-        self, tenant_id: TenantId, *, name: str, metadata: Mapping[str, str], file_ids: Sequence[UUID]
+        self,
+        tenant_id: TenantId,
+        *,
+        name: str,
+        metadata: Mapping[str, str],
+        file_ids: Sequence[UUID],
+        embedding_model: str | None = None,
     ) -> VectorStore:
-        """Raises: NotFound for a file that is not there; then no store is made either."""
+        """`embedding_model` None: the one that is there. Raises: NotFound for a file that is not there, InvalidRequest
+        for another model; then no store is made either.
+        """
+        if embedding_model not in {None, self._embedding_model}:
+            raise InvalidRequest(
+                f"documents are embedded by {self._embedding_model!r} alone",
+                param="embedding_model",
+                code="model_not_found",
+            )
         store_id = new_id()
         async with self._database.tenant(tenant_id) as session:
             await store.insert_store(
@@ -114,10 +129,12 @@ class VectorStoresService:
         missing = set(file_ids) - await store.existing_files(session, tenant_id, file_ids)
         if missing:
             raise NotFound(f"no file {encode_id('file', min(missing))}")
-        for file_id in await store.add_files(session, tenant_id, store_id, list(dict.fromkeys(file_ids)), attributes):
-            args = {"tenant_id": str(tenant_id), "store_id": str(store_id), "file_id": str(file_id)}
-            # One file's text is written by one job at a time.
-            await enqueue(session, INGEST, args, lock=f"file:{file_id}")
+        try:
+            due = await store.add_files(session, tenant_id, store_id, list(dict.fromkeys(file_ids)), attributes)
+        except IntegrityError:  # deleted since it was looked for
+            raise NotFound("no such file, or no such vector store") from None
+        jobs = [ingest_job(tenant_id, store_id, file_id) for file_id in due]
+        await enqueue(session, INGEST, jobs, lock_on=INGEST_LOCK)
 
     async def _store(self, session: AsyncSession, tenant_id: TenantId, store_id: UUID) -> VectorStore:
         found = await store.store_by_id(session, tenant_id, store_id)

@@ -147,7 +147,16 @@ async def add_files(
     )
     statement = fresh.on_conflict_do_update(
         index_elements=["tenant_id", "store_id", "file_id"],
-        set_={"status": "in_progress", "stage": "queued", "error_code": None, "error_message": None},
+        set_={
+            "status": "in_progress",
+            "stage": "queued",
+            "n_done": 0,
+            "n_total": 0,
+            "error_code": None,
+            "error_message": None,
+            "attributes": fresh.excluded.attributes,
+            "updated_at": func.now(),
+        },
         where=VectorStoreFileRow.status.in_(("failed", "cancelled")),
     ).returning(VectorStoreFileRow.file_id)
     return list((await session.execute(statement)).scalars())

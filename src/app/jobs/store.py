@@ -1,0 +1,47 @@
+"""All SQL on the queue's own tables. procrastinate can list the jobs of dead workers and retry them one by one; between
+the two steps another worker may have taken them. Here it is one statement each, safe with any number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from procrastinate import App
+
+from app.jobs.queue import QUEUE
+
+_GIVE_BACK = """
+update procrastinate_jobs as job
+set status = 'todo', attempts = attempts + 1, scheduled_at = now(), worker_id = null
+where job.queue_name = %(queue)s and job.status = 'doing' and (
+    (job.worker_id = %(worker_id)s and job.id = any(%(ended)s::bigint[]))
+    or not exists (
+        select from procrastinate_workers as worker
+        where worker.id = job.worker_id and worker.last_heartbeat > now() - make_interval(secs => %(stalled_after_s)s)
+    )
+)
+returning job.id
+"""
+
+_RETRY_FAILED = """
+update procrastinate_jobs
+set status = 'todo', attempts = 0, scheduled_at = now(), worker_id = null
+where queue_name = %(queue)s and status in ('failed', 'aborted') and task_name = any(%(tasks)s::text[])
+returning id
+"""
+
+
+async def give_back(app: App, worker_id: int | None, ended: Sequence[int], *, stalled_after_s: float) -> list[int]:
+    """Free the jobs of workers without a heartbeat, and those of `worker_id` that `ended` although the queue does not
+    know. Returns: their numbers.
+    """
+    rows = await app.connector.execute_query_all_async(
+        _GIVE_BACK, queue=QUEUE, worker_id=worker_id, ended=list(ended), stalled_after_s=stalled_after_s
+    )
+    return [row["id"] for row in rows]
+
+
+async def retry_failed(app: App, tasks: Sequence[str]) -> list[int]:
+    """Free the jobs of these tasks that ended badly. Returns: their numbers."""
+    rows = await app.connector.execute_query_all_async(_RETRY_FAILED, queue=QUEUE, tasks=list(tasks))
+    return [row["id"] for row in rows]
