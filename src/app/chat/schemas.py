@@ -21,7 +21,9 @@ MAX_STORES = 10
 class RetrievalOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The `retrieval` extension."""
 
-    max_results: Annotated[int, msgspec.Meta(ge=1, le=50)] = 8
+    max_results: Annotated[int, msgspec.Meta(ge=1, le=50)] = 12
+    """Of 22 probes over the German handbook one had its passage in ninth place; 12 passages are 2,300 tokens."""
+
     score_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
 
 

@@ -14,14 +14,13 @@ MAX_SENTENCES = 3
 MAX_QUOTES = 3
 MAX_LIST_CHARS = 900  # a list is quoted whole up to this: about twelve lines on a screen
 SHORT_CHARS = 40  # "Nein." or "Yes, through the VPN." wants the next sentence
-NEXT_MARGIN = 1.5
-OTHER_MARGIN = 1.0
-MIN_NEW_COVERAGE = 0.15
-MAX_OVERLAP = 0.6
+NEXT_MARGIN = 1.5  # log-odds below the best: the next sentence of the block is quoted with it
+OTHER_MARGIN = 1.0  # the same for one elsewhere, which costs the reader more. Both by reading some 80 answers
+MAX_OVERLAP = 0.6  # of two quotes' words (Jaccard): above, the second only repeats the first
 
 _REFERS_BACK = re.compile(
-    r"(?:er|sie|es|dies(?:e[rsnm]?)?|jene[rsnm]?|dabei|dazu|dafür|dadurch|damit|danach|davon|dort|dann|deshalb|daher|außerdem"
-    r"|zusätzlich|ebenso|er|ihre?[rnms]?|seine?[rnms]?|diejenigen"
+    r"(?:er|sie|es|dies(?:e[rsnm]?)?|jene[rsnm]?|dabei|dazu|dafür|dadurch|damit|danach|davon|dort|dann|deshalb|daher"
+    r"|außerdem|zusätzlich|ebenso|ihre?[rnms]?|seine?[rnms]?"
     r"|it|its|he|she|they|their|his|her|this|these|those|that|then|there|therefore|however|otherwise|also|such)\b",
     re.IGNORECASE,
 )
@@ -61,7 +60,7 @@ def _holds(quote: Quote, statement: Statement) -> bool:
 def _expand(
     chosen: Scored, groups: Sequence[Sequence[Statement]], by_place: dict[tuple[int, int], Scored]
 ) -> list[Quote]:
-    """The chosen statement with what a reader needs beside it: its list, its table's header, the sentence it refers to."""
+    """The chosen statement with what it needs beside it: its list, its table's header, the sentence it refers to."""
     statement = chosen.statement
     group = groups[statement.number]
     if statement.kind == "row" and statement.lead is not None:
@@ -82,8 +81,11 @@ def _expand(
 def _run(
     chosen: Scored, group: Sequence[Statement], by_place: dict[tuple[int, int], Scored]
 ) -> tuple[Statement, Statement]:
-    """Consecutive sentences of one block around the chosen one: back to what it refers to, on while they belong to it."""
+    """Consecutive sentences of one block: back to what the chosen one refers to, on while they belong to it."""
     first = last = chosen.statement
+    if first.context.endswith("?"):  # its heading asks: the answer is what stands below, from its beginning
+        first = next(s for s in group if s.block == first.block)
+        last = group[max(last.order, min(first.order + MAX_SENTENCES - 1, _last_of_block(group, first)))]
     while first.order > 0 and last.order - first.order + 1 < MAX_SENTENCES and _REFERS_BACK.match(first.text):
         before = group[first.order - 1]
         if before.block != first.block or before.kind != "sentence":
@@ -99,6 +101,10 @@ def _run(
             break
         last = following
     return first, last
+
+
+def _last_of_block(group: Sequence[Statement], statement: Statement) -> int:
+    return max(s.order for s in group if s.block == statement.block)
 
 
 def _quote(chosen: Scored, first: Statement, last: Statement) -> Quote:

@@ -4,14 +4,26 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
+import msgspec
+
 from app.grounding import Answer, Citation, Passage
-from app.knowledge.answering import cite, compose, language, scoring
-from app.knowledge.answering.language import Language
-from app.knowledge.answering.scoring import Lexical, Scored
+from app.knowledge.answering.cite import citations_for
+from app.knowledge.answering.compose import choose, compose
+from app.knowledge.answering.language import NOT_FOUND, Language, detect
+from app.knowledge.answering.prompt import grounding_prompt
+from app.knowledge.answering.scoring import Lexical, Scored, cosine, embedded_text, lexical_scores, shortlist
 from app.knowledge.answering.statements import Statement, statements
 
 Embed = Callable[[Sequence[str], Literal["query", "passage"]], Awaitable[Sequence[Sequence[float]]]]
 """Unit vectors, one a text, in order."""
+
+
+class Ranked(msgspec.Struct, frozen=True):
+    """What `rank` found. `groups`: the statements of each passage, in the passages' order."""
+
+    asked_in: Language
+    groups: list[list[Statement]]
+    scored: list[Scored]
 
 
 class ExtractiveAnswerer:
@@ -25,42 +37,40 @@ class ExtractiveAnswerer:
 
         Raises: what `embed` raises.
         """
-        asked_in = language.detect(question)
+        ranked = await self.rank(question, passages)
+        if not ranked.scored or ranked.scored[0].evidence < 0:
+            return Answer(found=False, text=NOT_FOUND[ranked.asked_in], language=ranked.asked_in)
+        return await asyncio.to_thread(_compose, ranked, passages)
+
+    async def rank(self, question: str, passages: Sequence[Passage]) -> Ranked:
+        """The shortlisted statements, best first, whatever their evidence."""
+        asked_in = detect(question)
         groups, listed = await asyncio.to_thread(_prepare, question, asked_in, passages)
         if not listed:
-            return _not_found(asked_in)
-        texts = [scoring.embedded_text(lexical.statement) for lexical in listed]
+            return Ranked(asked_in, groups, [])
+        texts = [embedded_text(lexical.statement) for lexical in listed]
         (query,), vectors = await asyncio.gather(self._embed([question], "query"), self._embed(texts, "passage"))
-        return await asyncio.to_thread(_decide, asked_in, passages, groups, listed, query, vectors)
+        scored = await asyncio.to_thread(_score, listed, query, vectors)
+        return Ranked(asked_in, groups, scored)
 
     def instructions(self, passages: Sequence[Passage]) -> str:
-        return cite.grounding_prompt(passages)
+        return grounding_prompt(passages)
 
     def cite(self, text: str, passages: Sequence[Passage]) -> Sequence[Citation]:
-        return cite.citations_for(text, passages)
-
-
-def _not_found(asked_in: Language) -> Answer:
-    return Answer(found=False, text=language.NOT_FOUND[asked_in], language=asked_in)
+        return citations_for(text, passages)
 
 
 def _prepare(
     question: str, asked_in: Language, passages: Sequence[Passage]
 ) -> tuple[list[list[Statement]], list[Lexical]]:
     groups = [statements(number, passage) for number, passage in enumerate(passages)]
-    return groups, scoring.shortlist(scoring.lexical_scores(question, asked_in, passages, groups))
+    return groups, shortlist(lexical_scores(question, asked_in, passages, groups))
 
 
-def _decide(
-    asked_in: Language,
-    passages: Sequence[Passage],
-    groups: Sequence[Sequence[Statement]],
-    listed: Sequence[Lexical],
-    query: Sequence[float],
-    vectors: Sequence[Sequence[float]],
-) -> Answer:
-    scored = [Scored(lexical, scoring.cosine(query, vector)) for lexical, vector in zip(listed, vectors, strict=True)]
-    scored.sort(key=lambda one: -one.score)
-    if scored[0].evidence < 0:
-        return _not_found(asked_in)
-    return compose.compose(compose.choose(scored, groups), passages, asked_in)
+def _score(listed: Sequence[Lexical], query: Sequence[float], vectors: Sequence[Sequence[float]]) -> list[Scored]:
+    scored = [Scored(lexical, cosine(query, vector)) for lexical, vector in zip(listed, vectors, strict=True)]
+    return sorted(scored, key=lambda one: -one.score)
+
+
+def _compose(ranked: Ranked, passages: Sequence[Passage]) -> Answer:
+    return compose(choose(ranked.scored, ranked.groups), passages, ranked.asked_in)

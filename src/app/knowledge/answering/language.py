@@ -56,4 +56,6 @@ def detect(text: str) -> Language:
     words = [word.lower() for word in _WORD.findall(text)]
     german = sum(word in STOPWORDS["de"] for word in words) + 2 * sum(bool(_GERMAN_LETTERS.search(w)) for w in words)
     english = sum(word in STOPWORDS["en"] for word in words)
+    if words[:1] == ["was"] and words[1:2] and words[1] not in STOPWORDS["en"]:
+        german += 1  # "Was kostet …": in English a function word would follow ("Was it …")
     return "de" if german > english else "en"

@@ -24,9 +24,30 @@ _QUANTITY = re.compile(
 )
 
 
+_PRICE_ASKED = re.compile(
+    r"\b(?:was\s+kostet\w*|kosten|preise?|teuer|gebühr\w*|cost|costs|price[sd]?|expensive|fees?|charge[sd]?)\b",
+    re.IGNORECASE,
+)
+_PRICE = re.compile(
+    r"[€$£¥]|\b(?:eur|usd|chf|gbp|euros?|dollars?|cents?|franken|pfund|pounds?|nano-?dollars?|kosten\w*|kostet|preis\w*"
+    r"|gebühr\w*|gratis|unentgeltlich|costs?|price[sd]?|fees?|charge[sd]?|free)\b",
+    re.IGNORECASE,
+)
+
+
 def is_asked_for(question: str) -> bool:
     """Does the question want a quantity or a time?"""
     return _ASKED.search(question) is not None
+
+
+def is_price_asked_for(question: str) -> bool:
+    """Does the question want a price?"""
+    return _PRICE_ASKED.search(question) is not None
+
+
+def is_price_in(text: str) -> bool:
+    """Does the text speak of money?"""
+    return _PRICE.search(text) is not None
 
 
 def is_in(text: str) -> bool:

@@ -10,18 +10,19 @@ from typing import Literal
 import msgspec
 
 from app.grounding import Passage
-from app.knowledge.ingestion.model import CRUMB_SEPARATOR
+from app.knowledge.ingestion.model import CODE_FENCE, CRUMB_SEPARATOR
 from app.knowledge.ingestion.sentences import sentence_spans
 
 MAX_HEADING_WORDS = 14
 MIN_STATEMENT_CHARS = 3
 
-_BLOCK = re.compile(r"\S(?:(?!\n[ \t]*\n)[\s\S])*")
+_BLOCK = re.compile(rf"{CODE_FENCE}[\s\S]*?\n{CODE_FENCE}(?=\n|\Z)|\S(?:(?!\n[ \t]*\n)[\s\S])*")
 _ITEM = re.compile(r"[ \t]*(?:[-•*–]|\d{1,4}[.)])[ \t]+(?=\S)")
 _CELL = " | "
 _STATEMENT_END = re.compile(r"[.!:;…。！][\"'”“’»)\]]*$")  # a question alone on its line heads its answer
 
-Kind = Literal["sentence", "item", "row"]
+Kind = Literal["sentence", "item", "row", "code"]
+"""`code` is quoted with the sentence that introduces it, never by itself."""
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -75,7 +76,9 @@ class _Reader:
     def read(self, start: int, end: int) -> Iterator[_Read]:
         text = self._text[start:end]
         lines = text.split("\n")
-        if _ITEM.match(text) and (self._lead or len(lines) > 1 or not self._is_numbered_heading(text)):
+        if text.startswith(CODE_FENCE):
+            yield "code", start, end, self._heading, self._lead
+        elif _ITEM.match(text) and (self._lead or len(lines) > 1 or not self._is_numbered_heading(text)):
             yield from self._items(start, end)
         elif _CELL in text and (self._table_header or (len(lines) > 1 and all(_CELL in line for line in lines))):
             yield from self._rows(start, end)

@@ -5,6 +5,7 @@ but line feed and tab, and is written in one shape whatever the file's format wa
 
 - blocks are separated by one blank line, items of one list by one line feed;
 - a list item starts with its marker (`- `, or `3. ` in an ordered list), indented two spaces a level;
+- code stands between two lines of three backticks;
 - a table is a block of lines, one a row, cells joined by ` | `, the header row first where there is one;
 - a line feed within a paragraph was a deliberate line break in the source; wrapped lines are joined.
 """
@@ -16,6 +17,7 @@ import msgspec
 BlockKind = Literal["heading", "paragraph", "list_item", "table", "code"]
 
 CRUMB_SEPARATOR = " > "
+CODE_FENCE = "```"
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True):

@@ -89,7 +89,7 @@ def _ends_sentence(text: str, begin: int, match: re.Match[str], end: int) -> boo
         return not _is_ordinal(text, begin, before.start(), word, follower.lower())
     if len(word) == 1:
         return False  # an initial, `z. B.`, `S. 3`. A sentence that does end so is joined with the next: little harm
-    if word in _ABBREVIATIONS:
+    if word in _ABBREVIATIONS or word.endswith("str"):  # Hauptstr. 5
         dotted = before.start() > begin and text[before.start() - 1] == "."  # b.z.w.
         return word in _SENTENCE_MAY_END_AFTER and not dotted and not follower[:1].isdecimal()
     return True

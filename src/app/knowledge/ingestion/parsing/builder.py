@@ -1,9 +1,10 @@
 """Writes a document's text in its one shape (see `ingestion.model`) and records where each block landed."""
 
 from collections.abc import Sequence
+from textwrap import dedent
 
 from app.knowledge.ingestion.errors import FileTooComplex, NoTextFound
-from app.knowledge.ingestion.model import Block, BlockKind, Document
+from app.knowledge.ingestion.model import CODE_FENCE, Block, BlockKind, Document
 from app.knowledge.ingestion.parsing.characters import clean, clean_line, clean_lines
 
 MAX_TEXT_CHARS = 20_000_000
@@ -51,11 +52,9 @@ class DocumentBuilder:
         self._add("table", "\n".join(line.strip() for line in lines if line.strip(" |")), 0, page)
 
     def code(self, text: str, page: int | None = None) -> None:
-        lines = [line.rstrip() for line in clean(text).split("\n")]
-        while lines and not lines[0]:
-            lines.pop(0)
-        # The block begins at its first character that is no white space; the first line's indentation goes with it.
-        self._add("code", "\n".join(lines).strip(), 0, page)
+        lines = (line.rstrip() for line in dedent(clean(text)).split("\n"))
+        body = "\n".join(lines).strip("\n")
+        self._add("code", body and f"{CODE_FENCE}\n{body}\n{CODE_FENCE}", 0, page)
 
     def build(self, title: str | None = None) -> Document:
         """`title`: from the file's metadata; by default the first level-1 heading.

@@ -82,6 +82,6 @@ def _windows_1252(data: bytes) -> str | None:
         return None
     foreign = [char for char in text if char > "\x7f"]
     typical = len(_TYPICAL_1252.findall("".join(foreign)))
-    if _CONTROLS.search(text) or len(foreign) > 0.3 * len(text) or typical < 0.9 * len(foreign):
+    if _CONTROLS.search(text) or len(foreign) > 0.5 * len(text) or typical < 0.9 * len(foreign):
         return None
     return text

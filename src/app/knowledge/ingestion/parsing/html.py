@@ -7,7 +7,7 @@ import re
 
 from lxml import etree
 
-from app.knowledge.ingestion.errors import UnreadableFile
+from app.knowledge.ingestion.errors import FileTooComplex, UnreadableFile
 from app.knowledge.ingestion.model import Document
 from app.knowledge.ingestion.parsing.builder import DocumentBuilder
 from app.knowledge.ingestion.parsing.characters import clean
@@ -31,7 +31,7 @@ _SPACE = re.compile(r"\s+")
 
 
 def parse(data: bytes) -> Document:
-    """Raises: UnsupportedFile for binary data, UnreadableFile, NoTextFound."""
+    """Raises: UnsupportedFile for binary data, UnreadableFile, FileTooComplex, NoTextFound."""
     charset = _CHARSET.search(data[:_CHARSET_WITHIN_BYTES])
     root = _tree(decode(data, charset[1].decode("ascii") if charset else None))
     title = root.findtext(".//title")
@@ -48,11 +48,14 @@ def add_fragment(builder: DocumentBuilder, source: str) -> None:
 
 
 def _tree(source: str) -> etree._Element:
-    parser = etree.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True)
+    # `huge_tree` moves libxml2's bound on depth from 256 to 2048; beyond it the rest would be silently left out.
+    parser = etree.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True, huge_tree=True)
     try:
         root = etree.fromstring(clean(source).encode() or b"<p></p>", parser)
     except etree.LxmlError as exc:
         raise UnreadableFile("The file could not be read as HTML.") from exc
+    if any(error.type_name == "ERR_RESOURCE_LIMIT" for error in parser.error_log):
+        raise FileTooComplex("The HTML is nested too deeply.")
     return etree.Element("html") if root is None else root
 
 

@@ -11,6 +11,10 @@ from app.knowledge.ingestion.parsing import html
 from app.knowledge.ingestion.parsing.builder import DocumentBuilder
 from app.knowledge.ingestion.parsing.decoding import decode
 
+MAX_NESTING = 10_000
+"""markdown-it leaves out without a word what is nested deeper than its own bound of 20 (ten levels of lists). Here
+Python's bound on recursion comes first, beyond 400 levels, and is an error: FileTooComplex."""
+
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.*?\r?\n)?(?:---|\.\.\.)[ \t]*(?:\r?\n|$)", re.DOTALL)
 _FRONT_TITLE = re.compile(r"^title:[ \t]*(['\"]?)(.+?)\1[ \t]*\r?$", re.MULTILINE)
 _BREAK_TAG = re.compile(r"<br\s*/?>", re.IGNORECASE)
@@ -25,7 +29,8 @@ def parse(data: bytes) -> Document:
         title = found[2] if found else None
         text = text[front.end() :]
     builder = DocumentBuilder("markdown")
-    _Walk(builder).run(MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text))
+    reader = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}).enable(["table", "strikethrough"])
+    _Walk(builder).run(reader.parse(text))
     return builder.build(title)
 
 

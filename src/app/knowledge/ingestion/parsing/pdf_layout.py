@@ -11,6 +11,7 @@ from app.knowledge.ingestion.parsing.pdf_lines import Line, most_common_size, wi
 HEADING_SIZE_RATIO = 1.12  # 11 pt text under 12.5 pt headings, about the smallest step that typesetters use
 MAX_HEADING_CHARS = 150
 PARAGRAPH_GAP_RATIO = 1.3  # of the usual distance between baselines; paragraphs are set half a line or more apart
+ROW_GAP_RATIO = 2.5  # the same between a table's rows, whose cells are padded
 INDENT_EM = 0.8
 COLUMN_INDENT_EM = 3  # lines that begin this close to each other stand in one column, list items included
 SLACK_RATIO = 0.08  # of the column's width: lines set ragged keep less than this free beyond the word that did not fit
@@ -84,7 +85,9 @@ class _Layout:
             return False
         if _MARKER.match(line.text) or abs(line.size - last.size) > SAME_SIZE_RATIO * max(line.size, last.size):
             return True
-        if (len(line.cells) > 1) != (len(last.cells) > 1) or (line.bold != last.bold and (first.bold or line.bold)):
+        if len(line.cells) > 1 and len(last.cells) > 1:
+            return line.page != last.page or not 0 < last.bottom - line.bottom <= ROW_GAP_RATIO * self._leading
+        if len(line.cells) > 1 or len(last.cells) > 1 or (line.bold != last.bold and (first.bold or line.bold)):
             return True
         ended = _SENTENCE_END.search(last.text) is not None
         if line.page != last.page or line.bottom > last.bottom:  # next page or column
@@ -92,8 +95,6 @@ class _Layout:
         leading = self._leading * max(line.size / self._body, 1.0)
         if last.bottom - line.bottom > PARAGRAPH_GAP_RATIO * leading:
             return True
-        if len(line.cells) > 1:
-            return False
         short = self._has_room(last, line)
         hanging = _MARKER.match(first.text) is not None
         indented = line.left > last.left + INDENT_EM * line.size and not hanging

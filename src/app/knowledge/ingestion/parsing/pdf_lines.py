@@ -9,10 +9,11 @@ import msgspec
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
-CELL_GAP_EM = 1.8
-"""A gap this wide separates columns. Justified text stretches spaces to about 1 em, a list's number takes up to 1.5."""
+CELL_GAP_RATIO = 1.4
+"""Of the type's height: a gap this wide separates columns. Justified text stretches spaces to about its height."""
 
 BOLD_WEIGHT = 600  # CSS and PDF's /FontWeight: 400 regular, 700 bold. PDFium's own guess for pdfTeX fonts: 345 and 545
+PLACE_TOLERANCE_PT = 4
 MIN_RUNNING_PAGES = 3
 MIN_RUNNING_RATIO = 0.3  # left and right pages carry different running heads, and chapters change them
 
@@ -22,6 +23,7 @@ _UMLAUTS = {"a": "ä", "o": "ö", "u": "ü", "A": "Ä", "O": "Ö", "U": "Ü"}
 _PAGE_NUMBER = re.compile(
     r"(?:(?:page|seite|s\.|p\.)\s*)?[-–—\s]*(?:\d{1,4}|[ivxlc]{1,7})[-–—\s]*(?:(?:/|of|von)\s*\d{1,4})?", re.IGNORECASE
 )
+_MARKER = re.compile(r"[^\w\s]|(?:\d{1,3}(?:\.\d{1,3})*|[a-zA-Z])[.)]?")
 _DIGITS = re.compile(r"\d+")
 
 
@@ -88,12 +90,16 @@ class _Pen:
         box, size = self._box, self._box.top - self._box.bottom
         if not self._sizes:
             self._left, self._bottom = box.left, box.bottom
-        elif box.left - self._right > CELL_GAP_EM * size and not _is_marker("".join(self._cells[-1])):
+        elif box.left - self._right > CELL_GAP_RATIO * size and not self._is_behind_marker():
             self._cells.append([])
         self._cells[-1].append(char)
         self._sizes.append(size)
         self._right = box.right
         self._n_bold += pdfium_c.FPDFText_GetFontWeight(self._text_page, index) >= BOLD_WEIGHT
+
+    def _is_behind_marker(self) -> bool:
+        """A list's bullet or number begins the line: the gap behind it does not begin a cell."""
+        return len(self._cells) == 1 and _MARKER.fullmatch("".join(self._cells[0]).strip()) is not None
 
     def end_line(self, *, divided: bool = False) -> Iterator[Line]:
         cells = tuple(text for cell in self._cells if (text := _spell("".join(cell))))
@@ -109,14 +115,9 @@ def _spell(text: str) -> str:
     return " ".join(_DIAERESIS.sub(lambda match: _UMLAUTS[match[1]], text).split())
 
 
-def _is_marker(text: str) -> bool:
-    """A list's bullet or number: the gap behind it does not begin a cell."""
-    return len(text.strip()) <= 4 and not text.strip().isalpha()
-
-
 def without_running_lines(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
-    """Drop what is printed at the top or bottom of many pages, the page number within it disregarded."""
-    seen: dict[tuple[str, float], set[int]] = defaultdict(set)
+    """Drop what is printed at one place at the top or bottom of many pages, the page number in it disregarded."""
+    seen: dict[tuple[str, float, int], set[int]] = defaultdict(set)
     edges = [_edges(lines) for lines in pages]
     for number, lines in enumerate(edges):
         for line in lines:
@@ -136,8 +137,8 @@ def _edges(lines: Sequence[Line]) -> list[Line]:
     return by_height[:2] + by_height[max(len(by_height) - 2, 2) :]
 
 
-def _key(line: Line) -> tuple[str, float]:
-    return _DIGITS.sub("#", line.text), line.size
+def _key(line: Line) -> tuple[str, float, int]:
+    return _DIGITS.sub("#", line.text), line.size, round(line.bottom / PLACE_TOLERANCE_PT)
 
 
 def _is_page_number(line: Line, n_pages: int) -> bool:
