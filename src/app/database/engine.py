@@ -72,6 +72,7 @@ class Database:
             max_overflow=self._pool_size,
             pool_timeout=POOL_TIMEOUT_S,
             pool_pre_ping=True,
+            hide_parameters=True,  # a statement's values may be text of documents, and errors are logged
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 "application_name": "wattos",

@@ -25,6 +25,7 @@ def decode_body(body: bytes, kind: type[T]) -> T:
     if _NUL.search(body):
         raise InvalidRequest("a text holds the NUL character, which cannot be stored", code="invalid_character")
     try:
+        body.decode()  # fields that are not known are skipped unread, and must be text nevertheless
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise _invalid(exc) from None
