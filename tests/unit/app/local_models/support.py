@@ -1,9 +1,8 @@
-"""What the tests of local models share: waiting with a deadline, looking at processes, and small programs as children."""
+"""What the tests of local models share: waiting with a deadline, looking at processes, small programs as children."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,8 +35,7 @@ def alive(pid: int) -> bool:
 
 def open_files(pid: int) -> list[str]:
     """What each descriptor of the process points to, e.g. `socket:[123]`."""
-    folder = Path(f"/proc/{pid}/fd")
-    return [os.readlink(entry) for entry in folder.iterdir()]
+    return [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
 
 
 class Script:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from app.local_models.errors import LocalModelUnavailable
 from app.local_models.model_server import MODEL, LocalModelServer
@@ -16,7 +17,7 @@ from app.local_models.supervisor import Phase, RestartPolicy
 from app.local_models.weights import SMOLLM2
 from unit.app.local_models.support import eventually
 
-QUESTION = [{"role": "user", "content": "Name a colour."}]
+QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Name a colour."}]
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ async def client(model_server: LocalModelServer) -> AsyncIterator[openai.AsyncOp
 
 async def test_a_plain_completion_answers_with_usage(client: openai.AsyncOpenAI) -> None:
     """`POST /v1/chat/completions`, as any OpenAI provider."""
-    done = await client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=8)  # type: ignore[arg-type]  # dicts will do
+    done = await client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=8)
     assert done.choices[0].message.content
     assert done.model == MODEL
     assert done.usage is not None
@@ -39,7 +40,7 @@ async def test_a_stream_comes_in_pieces_and_ends_with_usage(client: openai.Async
     """Streamed as it is generated; `stream_options.include_usage` gives one last chunk without choices."""
     stream = await client.chat.completions.create(
         model=MODEL,
-        messages=QUESTION,  # type: ignore[arg-type]  # dicts will do
+        messages=QUESTION,
         max_tokens=8,
         stream=True,
         stream_options={"include_usage": True},
@@ -66,7 +67,7 @@ async def test_a_caller_without_the_key_is_refused(model_server: LocalModelServe
         with pytest.raises(openai.AuthenticationError):
             await stranger.chat.completions.create(
                 model=MODEL,
-                messages=QUESTION,  # type: ignore[arg-type]  # dicts will do
+                messages=QUESTION,
                 extra_headers=headers,
             )
 
