@@ -12,9 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway import Gateway, running_gateway
 from server import RunningServer, environment, running, start
+from upstream import answers
 
-HEADERS = {"content-type": "application/json"}
 GRACE_S = 20
 
 
@@ -67,20 +68,9 @@ def server(data_dir: Path, tmp_path: Path) -> Iterator[RunningServer]:
         yield ready
 
 
-def stream_lines(server: RunningServer, key: str, seen: list[str]) -> None:
-    body = {
-        "model": "wattos-local",
-        "stream": True,
-        "max_tokens": 250,
-        "messages": [{"role": "user", "content": "Count slowly from one to two hundred, one number a line."}],
-    }
-    with httpx.stream(
-        "POST",
-        f"{server.url}/v1/chat/completions",
-        json=body,
-        headers={"authorization": f"Bearer {key}"},
-        timeout=60,
-    ) as response:
+def stream_lines(gateway: Gateway, seen: list[str]) -> None:
+    body = {"model": "chat", "stream": True, "messages": [{"role": "user", "content": "ping"}]}
+    with gateway.http() as client, client.stream("POST", "/v1/chat/completions", json=body) as response:
         seen.extend(line for line in response.iter_lines() if line)
 
 
@@ -96,21 +86,21 @@ def test_an_existing_database_is_served_lean(server: RunningServer, data_dir: Pa
         assert resident_mb(again.process.pid) < 150
 
 
-def test_sigterm_lets_a_running_stream_end_and_leaves_no_process(server: RunningServer) -> None:
-    """SIGTERM in mid-stream: the stream ends with [DONE], the exit code is 0, no child is left."""
-    key = server.make_key("graceful")
-    eventually(lambda: status_of(server, "local model") == "healthy", "the local model is ready")
-    seen: list[str] = []
-    reader = threading.Thread(target=stream_lines, args=(server, key, seen))
-    reader.start()
-    eventually(lambda: len(seen) > 5, "the stream has begun")
-    children = server.children()
-    server.process.send_signal(signal.SIGTERM)
-    time_left = server.process.wait(GRACE_S + 15)
-    reader.join(10)
-    assert seen[-1] == "data: [DONE]"
-    assert time_left == 0
-    eventually(lambda: not any(map(is_alive, children)), "all children are gone", within_s=10)
+def test_sigterm_lets_a_running_stream_end_and_leaves_no_process(tmp_path: Path) -> None:
+    """SIGTERM in mid-stream: the stream ends whole, with [DONE]; the exit code is 0, and no child is left."""
+    with running_gateway(tmp_path, {"SHUTDOWN_GRACE_S": str(GRACE_S)}) as gateway:
+        gateway.upstream.on("gpt", answers("one word after another, " * 8, chunks=40, delay_s=0.1))
+        seen: list[str] = []
+        reader = threading.Thread(target=stream_lines, args=(gateway, seen))
+        reader.start()
+        eventually(lambda: len(seen) > 3, "the stream has begun")
+        children = gateway.server.children()
+        gateway.server.process.send_signal(signal.SIGTERM)
+        assert gateway.server.process.wait(GRACE_S + 15) == 0
+        reader.join(10)
+        assert len(seen) > 40
+        assert seen[-1] == "data: [DONE]"
+        eventually(lambda: not any(map(is_alive, children)), "all children are gone", within_s=10)
 
 
 def test_sigkill_leaves_no_orphan_and_loses_no_row(server: RunningServer, data_dir: Path, tmp_path: Path) -> None:
