@@ -21,7 +21,7 @@ run: setup ## serve on 127.0.0.1:8080 with embedded defaults (ARGS=--port …)
 
 test: setup ## lint, types, import rules, tests: what CI runs
 	@sh scripts/check.sh
-	@$(BIN)/wattos models pull && $(BIN)/python -m pytest $(ARGS)
+	@MODELS_DIR=.data/models $(BIN)/wattos models pull && $(BIN)/python -m pytest $(ARGS)
 
 check: setup ## lint, types and import rules only
 	@sh scripts/check.sh

@@ -13,7 +13,7 @@ import asyncio
 import math
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from upstream_server import Exchange, Script, Upstream
 
@@ -147,6 +147,19 @@ def embeds(dimensions: int = 3, *, usage: tuple[int, int] | None = (5, 0), shuff
         await exchange.json(200, body if usage is None else {**body, "usage": _usage(usage)})
 
     return script
+
+
+@contextmanager
+def unanswered_url() -> Iterator[str]:
+    """An `api_base` whose host answers nothing, not even that it refuses: a full backlog, where Linux drops the SYN."""
+    with socket.socket() as listening, ExitStack() as stack:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
 
 
 def refused_url() -> str:

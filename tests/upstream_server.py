@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -199,5 +200,6 @@ async def _left(reader: asyncio.StreamReader) -> None:
 def _cut(writer: asyncio.StreamWriter) -> None:
     """RST instead of FIN: what a killed process' host sends."""
     sock = writer.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    with suppress(OSError):  # already closed, because the caller left first
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     writer.transport.abort()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import rich_click as click
 
 from app.errors import NotFound
+from app.ids import encode_id
 from app.settings import read_settings
 
 
@@ -49,7 +50,7 @@ async def create_tenant(env: Mapping[str, str], slug: str, name: str) -> None:
         from app.accounts.service import AccountsService
 
         tenant = await AccountsService(database).create_tenant(name=name, slug=slug)
-        click.echo(tenant.id)
+        click.echo(encode_id("ten", tenant.id))
 
 
 async def create_key(env: Mapping[str, str], slug: str, name: str, models: Sequence[str]) -> None:

@@ -63,7 +63,7 @@ class ShuttingDown(RetryableError):
 
 
 class UpstreamRejected(WattosError):
-    """The target says that the request itself is wrong (400, 413, 422): asking five vendors would change nothing."""
+    """The target says that the request itself is wrong (400, 413, 415, 422): five vendors would say the same."""
 
     code = "upstream_rejected"
 
@@ -73,7 +73,7 @@ class UpstreamRejected(WattosError):
 
 
 class UpstreamMisconfigured(WattosError):
-    """The target refuses our credential or does not know its model (401, 403, 404): the operator's to mend.
+    """The target refuses our credential, bill, model or address (401 to 405): the operator's to mend.
 
     Not retried here, but the next target is asked.
     """

@@ -56,6 +56,15 @@ def test_a_key_is_shown_once_and_opens_its_tenant(gateway: Gateway, admin: httpx
     assert (row["id"], row["state"], row["name"]) == (made.json()["id"], "active", "lab")
 
 
+def test_a_key_is_listed_with_all_that_was_asked_for(admin: httpx.Client, tenant_id: str) -> None:
+    """In the answer to its making and in the list, which has everything but the key."""
+    asked = {"name": "x", "user_id": "user_" + "1" * 32, "scopes": ["chat"], "models": ["chat", "free"]}
+    made = admin.post("/api/v1/keys", json={"tenant_id": tenant_id, **asked}).json()
+    assert made | asked == made
+    (listed,) = admin.get("/api/v1/keys", params={"tenant_id": tenant_id}).json()["data"]
+    assert listed | {"key": made["key"]} == made
+
+
 def test_a_revoked_key_is_dead_within_a_second(gateway: Gateway, admin: httpx.Client, tenant_id: str) -> None:
     """Also when it has just been used."""
     made = admin.post("/api/v1/keys", json={"tenant_id": tenant_id, "name": "lost"}).json()
@@ -81,6 +90,8 @@ def test_an_expired_key_is_refused(gateway: Gateway, admin: httpx.Client, tenant
         while (status := client.get("/v1/models").status_code) == 200 and time.monotonic() < deadline:
             time.sleep(0.1)
         assert status == 401
+    (listed,) = admin.get("/api/v1/keys", params={"tenant_id": tenant_id}).json()["data"]
+    assert listed["state"] == "expired"
     past = {"tenant_id": tenant_id, "name": "late", "expires_at": "2020-01-01T00:00:00Z"}
     refused = admin.post("/api/v1/keys", json=past)
     assert (refused.status_code, refused.json()["param"]) == (400, "expires_at")
@@ -117,7 +128,7 @@ def test_a_tenants_key_may_not_administer(gateway: Gateway) -> None:
         ({"name": "x", "slug": "-x"}, 400, "slug"),
         ({"name": "", "slug": "x"}, 400, "name"),
         ({"name": "x", "slug": "x" * 64}, 400, "slug"),
-        ({"name": "x"}, 400, None),
+        ({"name": "x"}, 400, "slug"),
         ({"name": "x", "slug": "y", "admin": True}, 400, "admin"),
         ({"name": "x\0", "slug": "y"}, 400, None),
         ({"name": "x", "slug": "default"}, 409, None),
@@ -131,6 +142,26 @@ def test_a_bad_tenant_is_refused_by_field(admin: httpx.Client, body: object, sta
     assert refused.headers["content-type"] == "application/problem+json"
     assert refused.json()["status"] == status
     assert refused.json().get("param") == param
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", ""),
+        ("name", "   "),
+        ("user_id", "somebody"),
+        ("scopes", [""]),
+        ("models", ["x" * 300]),
+        ("expires_at", "2030-01-01T00:00:00"),
+        ("expires_at", 4102444800),
+        ("role", "admin"),
+    ],
+)
+def test_a_bad_key_is_refused_by_field(admin: httpx.Client, tenant_id: str, field: str, value: object) -> None:
+    """An expiry without a time zone, an unknown field, an empty name: 400 that names it."""
+    refused = admin.post("/api/v1/keys", json={"tenant_id": tenant_id, "name": "x", field: value})
+    assert refused.status_code == 400, refused.text
+    assert refused.json()["param"].startswith(field)
 
 
 def test_a_key_for_nobody_is_not_found(admin: httpx.Client) -> None:

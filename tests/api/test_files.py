@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -10,7 +12,7 @@ import pytest
 from openai import OpenAI
 
 from gateway import Gateway
-from server import RunningServer, environment, running
+from server import RunningServer, environment, running, start
 
 MAX_FILE_BYTES = 200_000_000
 UPLOAD_BYTES = 100_000_000
@@ -72,7 +74,12 @@ def test_a_download_is_never_run_by_a_browser(gateway: Gateway, client: OpenAI) 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("../../etc/passwd", "passwd"), ("C:\\temp\\plan.txt", "plan.txt"), ("a" * 400 + ".txt", "a" * 255), ("..", "..")],
+    [
+        ("../../etc/passwd", "passwd"),
+        ("C:\\temp\\plan.txt", "plan.txt"),
+        ("a" * 400 + ".txt", "a" * 251 + ".txt"),
+        ("..", "unnamed"),
+    ],
 )
 def test_a_name_is_a_name_and_never_a_path(client: OpenAI, given: str, expected: str) -> None:
     """Its base name, at most 255 characters; files are stored by id."""
@@ -86,7 +93,14 @@ def test_a_name_is_a_name_and_never_a_path(client: OpenAI, given: str, expected:
         ({"files": {"file": ("a.txt", b"x")}, "data": {"purpose": "fun"}}, 400, "invalid_request", "purpose"),
         ({"files": {"file": ("a.txt", b"x")}}, 400, "invalid_request", "purpose"),
         ({"data": {"purpose": "assistants"}}, 400, "missing_field", "file"),
-        ({"json": {"purpose": "assistants"}}, 400, "invalid_request", "purpose"),
+        ({"files": {"file": ("a.txt", b"x")}, "data": {"purpose": b"\xff"}}, 400, "invalid_request", "purpose"),
+        (
+            {"files": [("file", ("a", b"x")), ("file", ("b", b"x"))], "data": {"purpose": "assistants"}},
+            400,
+            "invalid_request",
+            "file",
+        ),
+        ({"json": {"purpose": "assistants"}}, 400, "missing_field", "file"),
         (
             {"content": b"--x\r\nbroken", "headers": {"content-type": "multipart/form-data; boundary=x"}},
             400,
@@ -138,8 +152,41 @@ def test_an_upload_without_a_length_stops_at_the_limit(small: tuple[RunningServe
     assert kept(directory) == []
 
 
+def test_a_client_that_leaves_in_the_middle_leaves_nothing(small: tuple[RunningServer, Path]) -> None:
+    """No bytes, no row, and no error of ours in the log: the request is one that its client closed."""
+    server, directory = small
+    key = server.make_key("leaver")
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(half_an_upload(key, 50_000))
+    wait_for(lambda: '"statusCode":499' in server.log.read_text())
+    assert '"level":50' not in server.log.read_text()
+    assert kept(directory) == []
+
+
+def test_a_server_killed_in_the_middle_of_an_upload_has_no_row_without_bytes(tmp_path: Path) -> None:
+    """What was answered before is there after the restart; what was under way is not."""
+    env = environment(tmp_path / "data", LOCAL_MODELS_ENABLED="false")
+    server = start(env, tmp_path / "log")
+    try:
+        server.wait_until_ready()
+        key = server.make_key("killed")
+        headers = {"authorization": f"Bearer {key}"}
+        sent = {"files": {"file": ("done.txt", b"done")}, "data": {"purpose": "assistants"}}
+        done = upload(server, key, **sent).raise_for_status().json()["id"]
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(half_an_upload(key, 20_000_000))
+            wait_for(lambda: any("#" in path.name for path in kept(tmp_path / "data" / "files")))
+            server.process.kill()
+            server.process.wait()
+    finally:
+        server.stop()
+    with running(env, tmp_path / "log") as again, httpx.Client(base_url=again.url, headers=headers) as client:
+        assert [file["id"] for file in client.get("/v1/files").json()["data"]] == [done]
+        assert client.get(f"/v1/files/{done}/content").content == b"done"
+
+
 def test_a_large_upload_does_not_fill_the_memory(tmp_path: Path) -> None:
-    """100 MB go through in pieces: the process grows by far less."""
+    """100 MB go through in pieces, as a file and as a field: the process grows by far less."""
     env = environment(tmp_path / "data", MAX_FILE_BYTES=str(MAX_FILE_BYTES), LOCAL_MODELS_ENABLED="false")
     with running(env, tmp_path / "log") as server:
         client = OpenAI(base_url=f"{server.url}/v1", api_key=server.make_key("large"), max_retries=0)
@@ -147,7 +194,23 @@ def test_a_large_upload_does_not_fill_the_memory(tmp_path: Path) -> None:
         peak_before = peak_mb(server)
         made = client.files.create(file=("large.bin", b"z" * UPLOAD_BYTES), purpose="assistants")
         assert made.bytes == UPLOAD_BYTES
-        assert peak_mb(server) - peak_before < 60
+        huge = {"files": {"file": ("a", b"x")}, "data": {"purpose": b"x" * UPLOAD_BYTES}}
+        assert upload(server, client.api_key, **huge).status_code == 400
+        assert peak_mb(server) - peak_before < 40
+
+
+def half_an_upload(key: str, n_bytes: int) -> bytes:
+    """The beginning of a request that promises more than it sends."""
+    head = f"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: {2 * n_bytes}\r\n"
+    form = 'content-type: multipart/form-data; boundary=x\r\n\r\n--x\r\nContent-Disposition: form-data; name="file";'
+    return f'{head}{form} filename="a"\r\n\r\n'.encode() + b"z" * n_bytes
+
+
+def wait_for(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def peak_mb(server: RunningServer) -> float:

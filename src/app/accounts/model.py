@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 import msgspec
+
+KeyState = Literal["active", "expired", "revoked"]
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,7 +21,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key without its secret. `models` None: all."""
+    """A key without its secret. `models` None: all; none at all when it is empty."""
 
     id: UUID
     tenant_id: UUID
@@ -30,6 +33,11 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] | None = None
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+
+    def state(self, now: datetime) -> KeyState:
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
 
 
 class IssuedKey(msgspec.Struct, frozen=True):

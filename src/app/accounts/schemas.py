@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Literal
+from datetime import UTC, datetime
+from typing import Annotated
 
 import msgspec
 
-from app.accounts.model import ApiKey, IssuedKey, Tenant
+from app.accounts.model import ApiKey, IssuedKey, KeyState, Tenant
 from app.ids import encode_id
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -31,13 +31,13 @@ class TenantOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`models` left out: all. `expires_at` needs a time zone."""
+    """`models` left out: all; `[]`: none. `expires_at` needs a time zone."""
 
     tenant_id: str
     name: Name
     user_id: str | None = None
-    scopes: Annotated[list[str], msgspec.Meta(max_length=100)] = []
-    models: Annotated[list[str], msgspec.Meta(max_length=1000)] | None = None
+    scopes: Annotated[list[Name], msgspec.Meta(max_length=100)] = []
+    models: Annotated[list[Name], msgspec.Meta(max_length=1000)] | None = None
     expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
@@ -48,12 +48,13 @@ class KeyOut(msgspec.Struct, frozen=True, kw_only=True):
     tenant_id: str
     name: str
     prefix: str
+    user_id: str | None
     scopes: list[str]
     models: list[str] | None
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
-    state: Literal["active", "revoked"]
+    state: KeyState
 
     @classmethod
     def of(cls, key: ApiKey) -> KeyOut:
@@ -62,12 +63,13 @@ class KeyOut(msgspec.Struct, frozen=True, kw_only=True):
             tenant_id=encode_id("ten", key.tenant_id),
             name=key.name,
             prefix=key.prefix,
+            user_id=f"user_{key.user_id.hex}" if key.user_id else None,
             scopes=list(key.scopes),
             models=None if key.models is None else list(key.models),
             created_at=key.created_at,
             expires_at=key.expires_at,
             revoked_at=key.revoked_at,
-            state="revoked" if key.revoked_at else "active",
+            state=key.state(datetime.now(UTC)),
         )
 
 

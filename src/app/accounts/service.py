@@ -19,7 +19,10 @@ from plugins.contract.credentials import generate_key
 from plugins.contract.errors import PermissionDenied
 from plugins.contract.principal import Principal
 
-_SLUG = re.compile(r"[a-z0-9](?:-?[a-z0-9]){0,62}")
+MAX_SLUG_CHARS = 63
+"""A DNS label's length: a slug may become part of a host name."""
+
+_SLUG = re.compile(r"[a-z0-9](?:-?[a-z0-9])*")
 
 
 def require_platform_admin(principal: Principal) -> None:
@@ -36,14 +39,15 @@ class AccountsService:
 
     async def create_tenant(self, *, name: str, slug: str) -> Tenant:
         """Raises: InvalidRequest for a slug that cannot be one, Conflict for a taken one."""
-        if not _SLUG.fullmatch(slug):
-            raise InvalidRequest("slug: a–z, 0–9 and single dashes between them, at most 63", param="slug")
-        if not name.strip():
-            raise InvalidRequest("name is empty", param="name")
+        if len(slug) > MAX_SLUG_CHARS or not _SLUG.fullmatch(slug):
+            raise InvalidRequest(
+                f"slug: a–z, 0–9 and single dashes between them, at most {MAX_SLUG_CHARS}", param="slug"
+            )
+        name = _name(name)
         tenant_id = new_id()
         try:
             async with self._database.tenant(tenant_id) as session:
-                return await store.insert_tenant(session, id=tenant_id, name=name.strip(), slug=slug)
+                return await store.insert_tenant(session, id=tenant_id, name=name, slug=slug)
         except IntegrityError:
             raise Conflict(f"there is a tenant with the slug {slug!r} already") from None
 
@@ -73,7 +77,8 @@ class AccountsService:
         models: Sequence[str] | None = None,
         expires_at: datetime | None = None,
     ) -> IssuedKey:
-        """Raises: NotFound for an unknown tenant, InvalidRequest for an expiry that is past."""
+        """Raises: NotFound for an unknown tenant, InvalidRequest for an expiry that is past or an empty name."""
+        name = _name(name)
         if expires_at is not None and expires_at <= datetime.now(UTC):
             raise InvalidRequest("expires_at lies in the past", param="expires_at")
         await self.get_tenant(tenant_id)
@@ -107,3 +112,11 @@ class AccountsService:
             raise NotFound("no key with this id")
         async with self._database.tenant(tenant_id) as session:
             await store.revoke_key(session, tenant_id, key_id)
+
+
+def _name(given: str) -> str:
+    """Without space around it. Raises: InvalidRequest for nothing but space."""
+    name = given.strip()
+    if not name:
+        raise InvalidRequest("name is empty", param="name")
+    return name

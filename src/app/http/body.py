@@ -11,10 +11,11 @@ from app.errors import InvalidRequest
 
 T = TypeVar("T")
 
-_UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
+_NAMED = re.compile(r"(?:unknown|missing required) field `(?P<name>[^`]*)`")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """An escaped NUL, and not an escaped backslash before `u0000`."""
-_PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
+_PATH = re.compile(r" - at (?P<key>`key` in )?`\$\.?(?P<path>[^`]*)`")
+"""Where msgspec says that it is; a key of a mapping is told by the mapping's place."""
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -46,9 +47,9 @@ def decode_object(body: bytes) -> dict[str, msgspec.Raw]:
 def _invalid(exc: Exception) -> InvalidRequest:
     if isinstance(exc, msgspec.ValidationError):
         text = str(exc)
-        path, unknown = _PATH.search(text), _UNKNOWN.search(text)
-        named = ".".join(part for part in (path and path["path"], unknown and unknown["name"]) if part)
-        return InvalidRequest(_PATH.sub("", text), param=named or None)
+        path, field = _PATH.search(text), _NAMED.search(text)
+        named = ".".join(part for part in (path and path["path"], field and field["name"]) if part)
+        return InvalidRequest(_PATH.sub(" as a key" if path and path["key"] else "", text), param=named or None)
     if isinstance(exc, RecursionError):
         return InvalidRequest("the JSON is nested too deeply", code="invalid_json")
     return InvalidRequest("the body is not valid JSON in UTF-8", code="invalid_json")

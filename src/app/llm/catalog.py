@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from app.errors import ModelNotFound
-from app.llm.config import ModelEntry, ModelsConfig, read_models_config
-from app.llm.model import Mode, Target, TransportName
+from app.llm.config import ROUTER_PARAMS, ModelEntry, ModelsConfig, read_models_config
+from app.llm.model import Mode, Target, Timeouts, TransportName
 from app.llm.prices import FREE, KnownModel, known_models, price_of
 from plugins.contract.errors import SettingsError
 
@@ -23,7 +25,9 @@ OWN_MODELS: Mapping[str, tuple[str, TransportName, Mode]] = {
 }
 """Models of this machine that a configuration may name as targets: provider model, transport, mode."""
 
-_OWN_PARAMS = {"model", "input_cost_per_token", "output_cost_per_token"}
+_OWN_PARAMS = {"model", "input_cost_per_token", "output_cost_per_token", "timeout", "stream_timeout", *ROUTER_PARAMS}
+_ID = re.compile(r"[\x21-\x7e]{1,200}")
+"""Ids are sent in a header: visible ASCII."""
 
 
 class Catalog:
@@ -86,7 +90,7 @@ def _own(alias: str) -> Target:
 
 
 def _deployments(config: ModelsConfig, file: str) -> dict[str, list[Target]]:
-    known = known_models(str(e.litellm_params.get("model", "")) for e in config.model_list if _price(e) is None)
+    known = known_models(_price_name(entry) for entry in config.model_list if _needs_price_file(entry))
     deployments: dict[str, list[Target]] = {}
     ids: set[str] = set()
     for number, entry in enumerate(config.model_list):
@@ -99,7 +103,7 @@ def _deployments(config: ModelsConfig, file: str) -> dict[str, list[Target]]:
         if not isinstance(model, str) or not model.strip():
             raise SettingsError(f"{place}.litellm_params.model is missing: e.g. openai/gpt-4o-mini")
         _check_price(entry, place)
-        target = _target(entry, model, known.get(model), _id(entry, model, ids, place))
+        target = _target(entry, model, known.get(_price_name(entry)), _id(entry, model, ids, place), place)
         deployments.setdefault(entry.model_name, []).append(target)
     for alias, targets in deployments.items():
         if len({target.mode for target in targets}) > 1:
@@ -107,7 +111,7 @@ def _deployments(config: ModelsConfig, file: str) -> dict[str, list[Target]]:
     return deployments
 
 
-def _target(entry: ModelEntry, model: str, known: KnownModel | None, target_id: str) -> Target:
+def _target(entry: ModelEntry, model: str, known: KnownModel | None, target_id: str, place: str) -> Target:
     own = OWN_MODELS.get(model)
     params: dict[str, Any] = {k: v for k, v in entry.litellm_params.items() if k not in _OWN_PARAMS}
     wanted = entry.model_info.mode or (known.mode if known else None)
@@ -119,9 +123,38 @@ def _target(entry: ModelEntry, model: str, known: KnownModel | None, target_id: 
         transport=transport,
         mode=mode,
         params=params,
+        timeouts=_timeouts(entry, place),
         price=_price(entry) or (FREE if own else known.price if known else None),
         is_local=model == "wattos/local",
     )
+
+
+def _timeouts(entry: ModelEntry, place: str) -> Timeouts:
+    """LiteLLM's names: `timeout` for a call and, without `stream_timeout`, for each silence of a stream; in seconds."""
+    given: dict[str, float] = {}
+    for name in ("timeout", "stream_timeout"):
+        value = entry.litellm_params.get(name)
+        if value is None:
+            continue
+        try:
+            given[name] = float(value)
+        except (TypeError, ValueError):
+            given[name] = math.nan
+        if not 0 < given[name] < math.inf:
+            raise SettingsError(f"{place}.litellm_params.{name}: {value!r} is not a time in seconds: e.g. 30")
+    default = Timeouts()
+    total_s = given.get("timeout", default.total_s)
+    silence_s = given.get("stream_timeout", given.get("timeout", default.silence_s))
+    return Timeouts(total_s=total_s, first_token_s=silence_s, silence_s=silence_s)
+
+
+def _needs_price_file(entry: ModelEntry) -> bool:
+    """It also knows which models are for embedding."""
+    return entry.litellm_params.get("model") not in OWN_MODELS and (_price(entry) is None or not entry.model_info.mode)
+
+
+def _price_name(entry: ModelEntry) -> str:
+    return entry.model_info.base_model or str(entry.litellm_params.get("model", ""))
 
 
 def _price(entry: ModelEntry) -> Any:
@@ -142,8 +175,13 @@ def _check_price(entry: ModelEntry, place: str) -> None:
 
 
 def _id(entry: ModelEntry, model: str, taken: set[str], place: str) -> str:
-    """`model_info.id`, else the provider's model, with `#2` for its second deployment."""
-    wanted = entry.model_info.id or model.replace("wattos/", "wattos-", 1)
+    """`model_info.id`, else the provider's model, with `#2` for its second deployment. Own models are one each."""
+    if model in OWN_MODELS and not entry.model_info.id:
+        return model.replace("/", "-", 1)
+    wanted = entry.model_info.id or model
+    if not _ID.fullmatch(wanted) or wanted.replace("-", "/", 1) in OWN_MODELS:
+        where = "model_info.id" if entry.model_info.id else "litellm_params.model"
+        raise SettingsError(f"{place}.{where}: {wanted[:50]!r} cannot be an id: give model_info.id in ASCII, unspaced")
     found, number = wanted, 1
     while found in taken:
         if entry.model_info.id:
@@ -171,11 +209,20 @@ def _fallbacks(config: ModelsConfig, known: Mapping[str, Sequence[Target]], file
 def _chain(
     alias: str, deployments: Mapping[str, Sequence[Target]], fallbacks: Mapping[str, Sequence[str]]
 ) -> tuple[Target, ...]:
-    """Own deployments, then each fallback's own ones; a fallback's fallbacks are not followed, as at LiteLLM's."""
+    """Own deployments, then each fallback's chain: its own ones and, before the next fallback, those that it falls
+    back to, as at LiteLLM's proxy. No alias and no target comes twice, so circles end."""
+    seen: set[str] = set()
+
+    def walk(name: str) -> Iterator[Target]:
+        if name not in seen:
+            seen.add(name)
+            yield from deployments[name]
+            for other in fallbacks.get(name, ()):
+                yield from walk(other)
+
     found: dict[str, Target] = {}
-    for name in (alias, *fallbacks.get(alias, ())):
-        for target in deployments[name]:
-            found.setdefault(target.id, target)
+    for target in walk(alias):
+        found.setdefault(target.id, target)
     return tuple(found.values())
 
 

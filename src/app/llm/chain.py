@@ -6,18 +6,16 @@ says the request itself is wrong ends the chain. A stream may fall back until it
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
 from typing import Generic, TypeVar
 
 import msgspec
 
-from app.errors import AllTargetsFailed, UpstreamMisconfigured, UpstreamTimeout, UpstreamUnavailable
-from app.llm.instruments import Instruments
+from app.errors import AllTargetsFailed, UpstreamMisconfigured
+from app.llm.instruments import Finished, Instruments, outcome_of
 from app.llm.model import (
     ChatCall,
     ChatTransport,
@@ -29,21 +27,14 @@ from app.llm.model import (
     Usage,
     Vectors,
 )
+from app.llm.stream import close, following, until_token, within
 from plugins.contract.errors import RetryableError, WattosError
 from plugins.contract.ports import Guard, Meter
 
 logger = logging.getLogger("llm")
 
-FIRST_TOKEN_TIMEOUT_S = 60.0
-"""Reasoning models think for tens of seconds before the first token; nothing useful takes a minute of silence."""
-
-SILENCE_TIMEOUT_S = 60.0
-"""Between two chunks of a stream: as long as before the first, for models that think again in between."""
-
-TOTAL_TIMEOUT_S = 600.0
-"""OpenAI's own clients give up after 600 s."""
-
 T = TypeVar("T")
+_Opened = tuple[Sequence[StreamChunk], AsyncIterator[StreamChunk]]
 
 
 class Served(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -52,6 +43,8 @@ class Served(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     value: T
     target: Target
     attempts: int
+    began_s: float
+    """Monotonic: when the first target was asked."""
 
 
 class Completed(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,131 +93,103 @@ class Chain:
         """Raises: what the only target raised, or AllTargetsFailed."""
 
         async def attempt(target: Target) -> Reply:
-            async with _within(TOTAL_TIMEOUT_S, target):
+            async with within(target.timeouts.total_s, target):
                 return await self._chat[target.transport].complete(target, call)
 
-        served = await self._walk(targets, attempt)
-        usage, target = served.value.usage, served.target
-        cost_nusd = self._account(target, usage)
-        return Completed(reply=served.value, target=target, attempts=served.attempts, cost_nusd=cost_nusd)
+        served = await self._walk(targets, self._counted(attempt))
+        cost_nusd = self._finish(served, "ok", served.value.usage)
+        return Completed(reply=served.value, target=served.target, attempts=served.attempts, cost_nusd=cost_nusd)
 
     async def stream(self, call: ChatCall, targets: Sequence[Target]) -> Streamed:
         """Returns once the first token is there. Raises: as `complete`; afterwards the iterator raises."""
 
-        async def attempt(target: Target) -> tuple[list[StreamChunk], AsyncIterator[StreamChunk]]:
+        async def attempt(target: Target) -> _Opened:
             chunks = self._chat[target.transport].stream(target, call)
-            try:
-                async with _within(FIRST_TOKEN_TIMEOUT_S, target):
-                    return await _until_token(chunks, target), chunks
-            except BaseException:
-                await _close(chunks)
-                raise
+            return await until_token(chunks, target), chunks
 
-        served = await self._walk(targets, attempt)
-        first, rest = served.value
-        return Streamed(chunks=self._relay(served.target, first, rest), target=served.target, attempts=served.attempts)
+        served = await self._walk(targets, self._counted(attempt, is_whole=False))
+        return Streamed(chunks=self._relay(served), target=served.target, attempts=served.attempts)
 
     async def embed(self, call: EmbeddingCall, targets: Sequence[Target]) -> Embedded:
         """Raises: as `complete`."""
 
         async def attempt(target: Target) -> Vectors:
-            async with _within(TOTAL_TIMEOUT_S, target):
+            async with within(target.timeouts.total_s, target):
                 return await self._embedding[target.transport].embed(target, call)
 
-        served = await self._walk(targets, attempt)
-        cost_nusd = self._account(served.target, served.value.usage)
+        served = await self._walk(targets, self._counted(attempt))
+        cost_nusd = self._finish(served, "ok", served.value.usage)
         return Embedded(vectors=served.value, target=served.target, attempts=served.attempts, cost_nusd=cost_nusd)
 
     async def _walk(self, targets: Sequence[Target], attempt: Callable[[Target], Awaitable[T]]) -> Served[T]:
-        sent = 0
+        sent, began_s = 0, time.monotonic()
         failures: list[tuple[Target, WattosError]] = []
         for target in targets:
 
-            async def counted(target: Target = target) -> T:
+            async def send(target: Target = target) -> T:
                 nonlocal sent
                 sent += 1
-                return await self._timed(target, attempt)
+                return await attempt(target)
 
             try:
-                value = await self._guard.call(target.id, counted, retry=target is targets[-1])
+                value = await self._guard.call(target.id, send, retry=target is targets[-1])
             except (RetryableError, UpstreamMisconfigured) as exc:
                 failures.append((target, exc))
                 logger.warning("target %s failed: %s", target.id, exc.code)
             else:
-                return Served(value=value, target=target, attempts=sent)
+                return Served(value=value, target=target, attempts=sent, began_s=began_s)
         raise _summary(failures)
 
-    async def _timed(self, target: Target, attempt: Callable[[Target], Awaitable[T]]) -> T:
-        began = time.perf_counter()
-        outcome = "error"
-        try:
-            value = await attempt(target)
-            outcome = "ok"
-            return value
-        except asyncio.CancelledError:
-            outcome = "cancelled"
-            raise
-        finally:
-            self._instruments.called(target.id, outcome, (time.perf_counter() - began) * 1000)
+    def _counted(
+        self, attempt: Callable[[Target], Awaitable[T]], *, is_whole: bool = True
+    ) -> Callable[[Target], Awaitable[T]]:
+        """The same, counted and timed. What is not whole yet, a stream that began, is counted when it ends."""
 
-    async def _relay(
-        self, target: Target, first: Sequence[StreamChunk], rest: AsyncIterator[StreamChunk]
-    ) -> AsyncIterator[StreamChunk]:
-        usage: Usage | None = None
-        held = deque(first)
+        async def counted(target: Target) -> T:
+            began_s = time.monotonic()
+            try:
+                value = await attempt(target)
+            except BaseException as exc:
+                self._instruments.called(target, outcome_of(exc))
+                raise
+            finally:
+                self._instruments.took(target, (time.monotonic() - began_s) * 1000)
+            if is_whole:
+                self._instruments.called(target, "ok")
+            return value
+
+        return counted
+
+    async def _relay(self, served: Served[_Opened]) -> AsyncIterator[StreamChunk]:
+        first, rest = served.value
+        held, usage, outcome = deque(first), None, "ok"
         try:
-            while (chunk := held.popleft() if held else await _next(rest, target)) is not None:
+            while (chunk := held.popleft() if held else await following(rest, served.target)) is not None:
                 usage = chunk.usage or usage
                 if chunk.data:
                     yield chunk
+        except BaseException as exc:
+            outcome = outcome_of(exc)
+            raise
         finally:
-            await _close(rest)
-            self._account(target, usage)
+            self._instruments.called(served.target, outcome)
+            self._finish(served, outcome, usage)
+            await close(rest)
 
-    def _account(self, target: Target, usage: Usage | None) -> int | None:
-        cost_nusd = target.cost_nusd(usage)
-        self._instruments.used(target.id, usage, cost_nusd, has_price=target.price is not None)
+    def _finish(self, served: Served[T], outcome: str, usage: Usage | None) -> int | None:
+        """Returns: the cost."""
+        cost_nusd = served.target.cost_nusd(usage)
+        self._instruments.finished(
+            Finished(
+                target=served.target,
+                attempts=served.attempts,
+                outcome=outcome,
+                usage=usage,
+                cost_nusd=cost_nusd,
+                duration_ms=(time.monotonic() - served.began_s) * 1000,
+            )
+        )
         return cost_nusd
-
-
-class _within:  # noqa: N801  # used as a function
-    """A named time-out: past it the target is at fault, and another may be tried."""
-
-    def __init__(self, timeout_s: float, target: Target) -> None:
-        self._timeout = asyncio.timeout(timeout_s)
-        self._message = f"{target.id} did not answer within {timeout_s:g} s"
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(self, *exc: object) -> None:
-        try:
-            await self._timeout.__aexit__(*exc)  # type: ignore[arg-type]  # passed on as they came
-        except TimeoutError:
-            raise UpstreamTimeout(self._message) from None
-
-
-async def _until_token(chunks: AsyncIterator[StreamChunk], target: Target) -> list[StreamChunk]:
-    """The chunks up to the first token. Raises: UpstreamUnavailable when there are none."""
-    found: list[StreamChunk] = []
-    async for chunk in chunks:
-        found.append(chunk)
-        if chunk.is_token:
-            break
-    if not found:
-        raise UpstreamUnavailable(f"{target.id} ended its answer before it began")
-    return found
-
-
-async def _next(chunks: AsyncIterator[StreamChunk], target: Target) -> StreamChunk | None:
-    """The next chunk, None at the end. Raises: UpstreamTimeout."""
-    async with _within(SILENCE_TIMEOUT_S, target):
-        return await anext(chunks, None)
-
-
-async def _close(chunks: AsyncIterator[StreamChunk]) -> None:
-    async with aclosing(chunks):  # type: ignore[type-var]  # transports give async generators
-        pass
 
 
 def _summary(failures: Sequence[tuple[Target, WattosError]]) -> WattosError:

@@ -1,17 +1,35 @@
-"""What is counted of model calls. Labels are target ids: as many as the configuration names, no more."""
+"""What is counted and logged of model calls, never what was asked or answered.
+
+Labels are target ids: as many as the configuration names, no more; outcomes are `ok`, `cancelled` and error codes.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
-from app.llm.model import Usage
+import msgspec
+
+from app.llm.model import Target, Usage
 from app.llm.prices import NUSD_PER_USD
+from plugins.contract.errors import WattosError
 from plugins.contract.ports import Meter
 
 logger = logging.getLogger("llm")
 
 DURATION_BUCKETS_MS = (10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000)
 """From an answer out of a cache at the vendor's to the longest reasoning."""
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """One request's way through a chain, over. `cost_nusd` is None when usage or price is unknown."""
+
+    target: Target
+    attempts: int
+    outcome: str
+    usage: Usage | None
+    cost_nusd: int | None
+    duration_ms: float
 
 
 class Instruments:
@@ -24,24 +42,46 @@ class Instruments:
         self._unpriced = meter.counter("llm_unpriced_calls_total", "Calls whose price is unknown", ("target",))
         self._duration = meter.histogram(
             "llm_call_duration_ms",
-            "Until the whole answer, or a stream's first chunk",
+            "Until the whole answer, or a stream's first token",
             ("target",),
             buckets=DURATION_BUCKETS_MS,
         )
         self._warned: set[str] = set()
 
-    def called(self, target: str, outcome: str, duration_ms: float) -> None:
-        self._calls.add(1, target, outcome)
-        self._duration.observe(duration_ms, target)
+    def called(self, target: Target, outcome: str) -> None:
+        """Once for every call that was sent; for a stream when it is over."""
+        self._calls.add(1, target.id, outcome)
 
-    def used(self, target: str, usage: Usage | None, cost_nusd: int | None, *, has_price: bool) -> None:
+    def took(self, target: Target, duration_ms: float) -> None:
+        self._duration.observe(duration_ms, target.id)
+
+    def finished(self, done: Finished) -> None:
+        """Once for every request that a target served, or began to."""
+        name, usage = done.target.id, done.usage
         if usage is not None:
-            self._tokens.add(usage.input_tokens, target, "input")
-            self._tokens.add(usage.output_tokens, target, "output")
-        if cost_nusd is not None:
-            self._cost.add(cost_nusd / NUSD_PER_USD, target)
-        if not has_price:
-            self._unpriced.add(1, target)
-            if target not in self._warned:
-                self._warned.add(target)
-                logger.warning("no price is known for %s: its calls have no cost", target)
+            self._tokens.add(usage.input_tokens, name, "input")
+            self._tokens.add(usage.output_tokens, name, "output")
+        if done.cost_nusd is not None:
+            self._cost.add(done.cost_nusd / NUSD_PER_USD, name)
+        if done.target.price is None:
+            self._unpriced.add(1, name)
+            if name not in self._warned:
+                self._warned.add(name)
+                logger.warning("no price is known for %s: its calls have no cost", name)
+        fields = {
+            "target": name,
+            "attempts": done.attempts,
+            "outcome": done.outcome,
+            "inputTokens": usage.input_tokens if usage else None,
+            "outputTokens": usage.output_tokens if usage else None,
+            "costNusd": done.cost_nusd,
+            "durationMs": round(done.duration_ms, 1),
+        }
+        logger.info("model call", extra=fields)
+
+
+def outcome_of(exc: BaseException) -> str:
+    """A label: the error's own code, `cancelled` when the caller left, `error` for a bug."""
+    if isinstance(exc, WattosError):
+        return exc.code
+    return "cancelled" if isinstance(exc, asyncio.CancelledError | GeneratorExit) else "error"

@@ -21,8 +21,21 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int
 
 
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a target may take before it is at fault and another is tried. In seconds."""
+
+    connect_s: float = 5.0
+    """The SDK of OpenAI has the same: a host that can be reached at all answers within a second."""
+    first_token_s: float = 60.0
+    """Reasoning models think for tens of seconds before the first token; nothing useful takes a minute of silence."""
+    silence_s: float = 60.0
+    """Between two chunks of a stream: as long as before the first, for models that think again in between."""
+    total_s: float = 600.0
+    """For a whole answer, or vectors. OpenAI's own clients give up after 600 s."""
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """One model at one vendor, with its own name, address, key and price."""
+    """One model at one vendor, with its own name, address, key, price and time-outs."""
 
     id: str
     """Safe to show; the same after a restart."""
@@ -32,7 +45,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     transport: TransportName
     mode: Mode = "chat"
     params: Mapping[str, Any] = {}
-    """What the configuration says beyond the model: `api_base`, `api_key`, `timeout` …; holds secrets."""
+    """What the configuration says beyond the model: `api_base`, `api_key`, `temperature` …; holds secrets."""
+    timeouts: Timeouts = Timeouts()
     price: Price | None = None
     is_local: bool = False
     """The model server on this machine: address and key are asked for at each call."""

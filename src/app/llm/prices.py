@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import ROUND_HALF_UP, Decimal
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -60,6 +58,7 @@ def _nusd_per_mtok(usd_per_token: object) -> int | None:
 class _Entry(msgspec.Struct):
     """The part of a price file's entry that is used."""
 
+    litellm_provider: str = ""
     input_cost_per_token: float | None = None
     output_cost_per_token: float | None = None
     mode: str | None = None
@@ -73,28 +72,38 @@ class KnownModel(msgspec.Struct, frozen=True):
 
 
 def known_models(names: Iterable[str]) -> Mapping[str, KnownModel]:
-    """Those of `names` (`openai/gpt-4o-mini`) that the price file knows, with or without their provider's prefix."""
-    table = _table()
-    found: dict[str, KnownModel] = {}
-    for name in names:
-        raw = table.get(name) or table.get(name.partition("/")[2])
-        if raw is None:
-            continue
-        try:
-            entry = msgspec.convert(msgspec.json.decode(raw), _Entry)
-        except msgspec.ValidationError:
-            continue
-        price = price_of(entry.input_cost_per_token, entry.output_cost_per_token)
-        found[name] = KnownModel(price, entry.mode)
-    return found
+    """Those of `names` (`openai/gpt-4o-mini`) that the price file knows. Without names the file is not opened."""
+    wanted = set(names)
+    table = _read_table() if wanted else {}
+    found = {name: _known(table, name) for name in wanted}
+    return {name: known for name, known in found.items() if known is not None}
 
 
-@cache
-def _table() -> Mapping[str, msgspec.Raw]:
-    """3 MB of JSON in 10 ms: entries stay raw, and only those asked for are decoded."""
+def _known(table: Mapping[str, msgspec.Raw], name: str) -> KnownModel | None:
+    """By its whole name; else without its provider, if the entry is that provider's: others have other prices."""
+    provider, _, model = name.partition("/")
+    entry = _entry(table.get(name))
+    if entry is None:
+        entry = _entry(table.get(model))
+        if entry is None or not entry.litellm_provider.startswith(provider):  # `bedrock` has `bedrock_converse`, too
+            return None
+    return KnownModel(price_of(entry.input_cost_per_token, entry.output_cost_per_token), entry.mode)
+
+
+def _entry(raw: msgspec.Raw | None) -> _Entry | None:
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=_Entry)
+    except msgspec.ValidationError:
+        return None
+
+
+def _read_table() -> Mapping[str, msgspec.Raw]:
+    """3 MB of JSON in 10 ms: entries stay raw, only those asked for are decoded, and nothing of it is kept."""
     spec = find_spec("litellm")  # finds a top-level package without importing it
     if spec is None or not spec.submodule_search_locations:
         return {}
     path = Path(spec.submodule_search_locations[0]) / PRICE_FILE
-    table: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
+    table: dict[str, msgspec.Raw] = msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
     return table

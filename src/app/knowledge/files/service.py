@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import unicodedata
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from uuid import UUID
 
 from app.database.engine import Database
@@ -17,8 +18,16 @@ from app.knowledge.files.model import Purpose, StoredFile
 from app.knowledge.files.objects import ObjectStore
 from plugins.contract.principal import TenantId
 
+logger = logging.getLogger("files")
+
 MAX_NAME_CHARS = 255
 """What file systems and clients take."""
+
+MAX_SUFFIX_CHARS = 16
+"""A longer one is no kind of file, but the end of a sentence."""
+
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}", re.ASCII)
+"""RFC 6838, 4.2."""
 
 
 class FilesService:
@@ -35,61 +44,37 @@ class FilesService:
         *,
         filename: str,
         content_type: str | None,
-        purpose: Purpose,
+        purpose: Purpose | Callable[[], Purpose],
         chunks: AsyncIterable[bytes],
     ) -> StoredFile:
-        """Raises: InvalidRequest (`empty_file`), BodyTooLarge. On any failure nothing is left behind."""
+        """`purpose` may be what tells it once `chunks` have been read: a form may name it after the file.
+
+        Raises: InvalidRequest (`empty_file`), BodyTooLarge, and what `chunks` and `purpose` raise. Nothing stays then.
+        """
         file_id = new_id()
-        digest = hashlib.sha256()
-        n_bytes = 0
-
-        async def counted() -> AsyncIterator[bytes]:
-            nonlocal n_bytes
-            async for chunk in chunks:
-                n_bytes += len(chunk)
-                if n_bytes > self._max_file_bytes:
-                    raise BodyTooLarge(f"the file is over {self._max_file_bytes} bytes (MAX_FILE_BYTES)")
-                digest.update(chunk)
-                yield chunk
-
+        intake = _Intake(chunks, max_bytes=self._max_file_bytes)
+        is_inserted = False
         try:
-            await self._put(tenant_id, file_id, counted())
-            if n_bytes == 0:
-                raise InvalidRequest("the file is empty", param="file", code="empty_file")
+            await self._objects.put(tenant_id, file_id, intake)
+            stated = purpose() if callable(purpose) else purpose
             async with self._database.tenant(tenant_id) as session:
-                return await store.insert_file(
+                stored = await store.insert_file(
                     session,
                     tenant_id,
                     id=file_id,
                     filename=safe_name(filename),
-                    purpose=purpose,
-                    content_type=content_type,
-                    n_bytes=n_bytes,
-                    sha256=digest.digest(),
+                    purpose=stated,
+                    content_type=safe_type(content_type),
+                    n_bytes=intake.n_bytes,
+                    sha256=intake.digest.digest(),
                 )
+                is_inserted = True
         except BaseException:
-            await self._objects.delete(tenant_id, file_id)
+            # Past the insert, it may only be the commit's answer that was lost: then the row is there, and needs them.
+            if not is_inserted:
+                await self._objects.delete(tenant_id, file_id)
             raise
-
-    async def _put(self, tenant_id: TenantId, file_id: UUID, chunks: AsyncIterator[bytes]) -> None:
-        """The object store wraps what its source raises: our own errors are kept aside and raised as they were."""
-        failure: BodyTooLarge | None = None
-
-        async def watched() -> AsyncIterator[bytes]:
-            nonlocal failure
-            try:
-                async for chunk in chunks:
-                    yield chunk
-            except BodyTooLarge as exc:
-                failure = exc
-                raise
-
-        try:
-            await self._objects.put(tenant_id, file_id, watched())
-        except Exception:
-            if failure is not None:
-                raise failure from None
-            raise
+        return stored
 
     async def get(self, tenant_id: TenantId, file_id: UUID) -> StoredFile:
         """Raises: NotFound."""
@@ -101,22 +86,64 @@ class FilesService:
 
     async def content(self, tenant_id: TenantId, file_id: UUID) -> tuple[StoredFile, AsyncIterator[bytes]]:
         """Raises: NotFound."""
-        return await self.get(tenant_id, file_id), self._objects.chunks(tenant_id, file_id)
+        file = await self.get(tenant_id, file_id)
+        try:
+            return file, await self._objects.open(tenant_id, file_id)
+        except FileNotFoundError:
+            logger.warning("the bytes of file %s are not there: just deleted, or lost", file_id)
+            raise NotFound("no file with this id") from None
 
     async def list(self, tenant_id: TenantId, wanted: PageRequest, *, purpose: str | None) -> Rows[StoredFile]:
         async with self._database.tenant(tenant_id) as session:
             return await store.list_files(session, tenant_id, wanted, purpose)
 
     async def delete(self, tenant_id: TenantId, file_id: UUID) -> None:
-        """The row first: a crash in between leaves bytes that nobody can reach. Raises: NotFound."""
+        """The row first: a crash in between leaves bytes that nobody can reach, and never a row without them.
+
+        Such bytes are not looked for: a sweep that asks the database what to keep would take everything when it is
+        pointed at the wrong one. Raises: NotFound.
+        """
         async with self._database.tenant(tenant_id) as session:
             if not await store.delete_file(session, tenant_id, file_id):
                 raise NotFound("no file with this id")
         await self._objects.delete(tenant_id, file_id)
 
 
+class _Intake:
+    """Counts and hashes what passes through. Raises: BodyTooLarge in the middle, InvalidRequest at an empty end."""
+
+    def __init__(self, chunks: AsyncIterable[bytes], *, max_bytes: int) -> None:
+        self._chunks = chunks
+        self._max_bytes = max_bytes
+        self.n_bytes = 0
+        self.digest = hashlib.sha256()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._chunks:
+            self.n_bytes += len(chunk)
+            if self.n_bytes > self._max_bytes:
+                raise BodyTooLarge(f"the file is over {self._max_bytes} bytes (MAX_FILE_BYTES)")
+            self.digest.update(chunk)
+            yield chunk
+        if self.n_bytes == 0:
+            raise InvalidRequest("the file is empty", param="file", code="empty_file")
+
+
 def safe_name(given: str) -> str:
-    """A base name without control characters, at most 255 of them: it is shown and quoted, never used as a path."""
+    """A base name without control characters, at most 255 of them: it is shown and quoted, never used as a path.
+
+    Its end stays when it is cut: it says what kind of file it is.
+    """
     base = re.split(r"[/\\]", given)[-1]
     clean = "".join(c for c in unicodedata.normalize("NFC", base) if unicodedata.category(c)[0] != "C").strip()
-    return clean[:MAX_NAME_CHARS] or "unnamed"
+    if not clean.strip("."):
+        return "unnamed"
+    stem, dot, suffix = clean.rpartition(".")
+    if dot and len(suffix) <= MAX_SUFFIX_CHARS:
+        return stem[: MAX_NAME_CHARS - len(suffix) - 1] + dot + suffix
+    return clean[:MAX_NAME_CHARS]
+
+
+def safe_type(given: str | None) -> str | None:
+    """`type/subtype`, or None where that is not what it is."""
+    return given if given and _MEDIA_TYPE.fullmatch(given) else None

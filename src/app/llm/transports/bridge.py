@@ -17,6 +17,7 @@ import msgspec
 
 from app.errors import UpstreamUnavailable
 from app.llm.model import ChatCall, EmbeddingCall, LocalEndpoint, Reply, StreamChunk, Target, Usage, Vectors
+from app.llm.transports.chunks import Source, cleaned, is_token_of, says_something
 from app.llm.transports.failures import translated
 
 PARAMETERS = frozenset(
@@ -42,6 +43,7 @@ class BridgeTransport:
     def __init__(self, local: LocalEndpoint) -> None:
         self._local = local
         self._litellm: Any = None
+        self._httpx: Any = None
         self._loading = asyncio.Lock()
 
     async def complete(self, target: Target, call: ChatCall) -> Reply:
@@ -54,42 +56,35 @@ class BridgeTransport:
         usage = _usage(body.get("usage"))
         if usage is None:
             body.pop("usage", None)  # zeros: litellm's stand-in for a target that counted nothing
-        return Reply(body=msgspec.json.encode(_cleaned(body, call.alias, "message")), usage=usage)
+        return Reply(body=msgspec.json.encode(cleaned(body, call.alias, "message")), usage=usage)
 
     async def stream(self, target: Target, call: ChatCall) -> AsyncIterator[StreamChunk]:
-        """Usage is always asked for upstream; its chunk reaches the client only if the client asked too.
-
-        litellm ends a stream that broke off with a finish of its own making: only what the target sent counts as one.
-        """
+        """Usage is always asked for upstream; its chunk reaches the client only if the client asked too."""
         litellm = await self._load()
         arguments = self._arguments(target, call) | {"stream": True, "stream_options": {"include_usage": True}}
         with translated(litellm, target):
             response = await litellm.acompletion(**arguments)
-        finished = False
+        source = Source(response)
+        body: dict[str, Any] = {}
         try:
-            with translated(litellm, target):
-                async for chunk in response:
-                    body = chunk.model_dump(exclude_none=True)
-                    counted = body.pop("usage", None)
-                    choices = body.get("choices", [])
-                    if any(choice.get("finish_reason") for choice in choices):
-                        finished = bool(response.received_finish_reason or response.intermittent_finish_reason)
-                        if not finished:
-                            break
-                    if any(_says_something(choice) for choice in choices):
-                        is_token = any(_is_token(choice) for choice in choices)
-                        data = msgspec.json.encode(_cleaned(body, call.alias, "delta"))
+            with translated(litellm, target, is_answering=True):
+                async for body in source.bodies():
+                    said = [choice for choice in body["choices"] if says_something(choice)]
+                    if said:
+                        is_token = any(is_token_of(choice) for choice in said)
+                        data = msgspec.json.encode(cleaned(body, call.alias, "delta"))
                         yield StreamChunk(data=data, is_token=is_token)
-                    if counted is not None and _was_counted_upstream(response):
-                        yield _usage_chunk(body, counted, call, target)
         finally:
             await response.aclose()
-        if not finished:
+        if not source.is_finished:
             raise UpstreamUnavailable(f"{target.id} broke off its answer")
+        if source.counted:
+            yield _usage_chunk(body, source.counted, call, target)
 
     async def embed(self, target: Target, call: EmbeddingCall) -> Vectors:
         litellm = await self._load()
-        arguments = self._address(target) | {"input": list(call.texts), "encoding_format": "float"}
+        arguments = self._settings(target) | self._address(target)
+        arguments |= {"input": list(call.texts), "encoding_format": "float"}
         if call.dimensions is not None:
             arguments["dimensions"] = call.dimensions
             # litellm knows a few models by name that take it, and refuses it for all others.
@@ -113,20 +108,24 @@ class BridgeTransport:
         for name, raw in call.fields.items():
             if name not in _OURS:
                 (known if name in PARAMETERS else unknown)[name] = msgspec.json.decode(raw)
+        # The configuration's own `temperature` and the like are defaults, as at LiteLLM's proxy.
+        arguments = {**self._settings(target), **known, **self._address(target)}
         # Its MCP gateway would be imported for every call with tools, fail without the package `mcp`, and let clients
         # name servers for it.
-        arguments = {**known, **self._address(target), "_skip_mcp_handler": True}
-        if unknown and target.provider_model.partition("/")[0] in SPEAKS_OPENAI:
+        arguments["_skip_mcp_handler"] = True
+        if target.provider_model.partition("/")[0] in SPEAKS_OPENAI:
             arguments["extra_body"] = {**unknown, **arguments.get("extra_body", {})}
+            # litellm would refuse what its own list of models does not give a model: that is for the vendor to say.
+            arguments["allowed_openai_params"] = sorted({*known, *arguments.get("allowed_openai_params", ())})
         return arguments
 
+    def _settings(self, target: Target) -> dict[str, Any]:
+        """What the configuration gives, the client's own parameters may replace."""
+        times = target.timeouts
+        return {"timeout": self._httpx.Timeout(times.total_s, connect=times.connect_s), **target.params}
+
     def _address(self, target: Target) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
-            **target.params,
-            "model": target.provider_model,
-            "num_retries": 0,
-            "max_retries": 0,
-        }
+        arguments: dict[str, Any] = {"model": target.provider_model, "num_retries": 0, "max_retries": 0}
         if target.is_local:
             arguments["api_base"], arguments["api_key"] = self._local.address()
         return arguments
@@ -136,6 +135,7 @@ class BridgeTransport:
             async with self._loading:
                 if self._litellm is None:
                     self._litellm = await asyncio.to_thread(_import_litellm)
+                    self._httpx = importlib.import_module("httpx")  # loaded with litellm, whose dependency it is
         return self._litellm
 
 
@@ -157,39 +157,6 @@ def _usage(counted: Mapping[str, Any] | None) -> Usage | None:
     if not counted or not counted.get("prompt_tokens"):
         return None
     return Usage(input_tokens=counted["prompt_tokens"], output_tokens=counted.get("completion_tokens") or 0)
-
-
-def _cleaned(body: dict[str, Any], alias: str, part: str) -> dict[str, Any]:
-    """The alias as `model`, what the wire always has, and nothing that only litellm's own callers know."""
-    body["model"] = alias
-    body.pop("provider_specific_fields", None)
-    for choice in body.get("choices", []):
-        choice.pop("provider_specific_fields", None)
-        content = choice.setdefault(part, {})
-        content.pop("provider_specific_fields", None)
-        if part == "message":
-            content.setdefault("content", None)
-            content.setdefault("refusal", None)
-            choice.setdefault("logprobs", None)
-        else:
-            choice.setdefault("finish_reason", None)
-    return body
-
-
-def _says_something(choice: Mapping[str, Any]) -> bool:
-    delta = choice.get("delta") or {}
-    return bool(choice.get("finish_reason") or any(delta.get(name) is not None for name in delta))
-
-
-def _is_token(choice: Mapping[str, Any]) -> bool:
-    """More than a role: once a client has seen it, no other target may begin anew."""
-    delta = choice.get("delta") or {}
-    return bool(choice.get("finish_reason") or any(delta[name] for name in delta if name != "role"))
-
-
-def _was_counted_upstream(response: Any) -> bool:
-    """Whether the target itself sent usage: where it did not, litellm puts in a guess of its own."""
-    return any(getattr(chunk, "usage", None) is not None for chunk in response.chunks)
 
 
 def _usage_chunk(body: Mapping[str, Any], counted: Mapping[str, Any], call: ChatCall, target: Target) -> StreamChunk:

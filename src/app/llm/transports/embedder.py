@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
 from app.errors import InvalidRequest
-from app.grounding import Embedder
 from app.llm.model import EmbeddingCall, Target, Usage, Vectors
 
 
-class EmbedderTransport:
-    """`wattos-embed`. Tokens are not billed, so they are not counted: usage is zero."""
+class Counted(Protocol):
+    """Unit rows in the order of the texts, and the tokens of each text."""
 
-    def __init__(self, embedder: Embedder) -> None:
+    @property
+    def rows(self) -> Sequence[Sequence[float]]: ...
+
+    @property
+    def n_tokens(self) -> Sequence[int]: ...
+
+
+class CountingEmbedder(Protocol):
+    """What is needed of the embedder. Raises: RetryableError while it is away, ContextTooLong."""
+
+    @property
+    def dimensions(self) -> int: ...
+
+    async def embed_counted(self, texts: Sequence[str], kind: Literal["query", "passage"]) -> Counted: ...
+
+
+class EmbedderTransport:
+    """`wattos-embed`."""
+
+    def __init__(self, embedder: CountingEmbedder) -> None:
         self._embedder = embedder
 
     async def embed(self, target: Target, call: EmbeddingCall) -> Vectors:
         if call.dimensions not in {None, self._embedder.dimensions}:
             raise InvalidRequest(f"{call.alias} has {self._embedder.dimensions} dimensions", param="dimensions")
-        rows = await self._embedder.embed(call.texts, call.kind)
-        return Vectors(rows=rows, usage=Usage(input_tokens=0, output_tokens=0))
+        embedded = await self._embedder.embed_counted(call.texts, call.kind)
+        return Vectors(rows=embedded.rows, usage=Usage(input_tokens=sum(embedded.n_tokens), output_tokens=0))

@@ -42,29 +42,35 @@ READS_ANSWERS = frozenset({"transform_response", "async_transform_response", "co
 TOO_LONG = "context_length_exceeded"
 """OpenAI's code, which litellm goes by only together with OpenAI's message."""
 
+TIMEOUTS = frozenset({"APITimeoutError", "TimeoutException", "TimeoutError"})
+"""OpenAI's (of which litellm's is one), httpx's and Python's own, by name: none of the packages is imported here."""
+
 _SECRETS = re.compile(r"(?:https?://\S+|\b(?:sk|key|Bearer)[-_ ][\w\-]{6,})", re.IGNORECASE)
 _LITELLM_PREFIX = re.compile(r"^(?:litellm\.\w+:\s*)?(?:\w+Error:\s*)?(?:\w*Exception\s*-\s*)?")
 
 
 @contextmanager
-def translated(litellm: Any, target: Target) -> Iterator[None]:
-    """Whatever litellm raises inside leaves as an error of `app.errors`. Cancellation passes through."""
+def translated(litellm: Any, target: Target, *, is_answering: bool = False) -> Iterator[None]:
+    """Whatever litellm raises inside leaves as an error of `app.errors`. Cancellation passes through.
+
+    `is_answering`: the target has begun to answer, so nothing that goes wrong now is the request's fault.
+    """
     try:
         yield
     except WattosError:
         raise
     except Exception as exc:
-        raise _translate(litellm, target, exc) from exc
+        raise _translate(litellm, target, exc, is_answering=is_answering) from exc
 
 
-def _translate(litellm: Any, target: Target, exc: Exception) -> WattosError:
+def _translate(litellm: Any, target: Target, exc: Exception, *, is_answering: bool) -> WattosError:
     status = getattr(exc, "status_code", None)
     retry_after_s = _retry_after_s(exc)
     body = getattr(exc, "body", None)
     is_too_long = isinstance(body, dict) and body.get("code") == TOO_LONG
     if is_too_long or isinstance(exc, litellm.ContextWindowExceededError):
         return ContextTooLong(f"the messages are longer than {target.id} takes", param="messages")
-    if isinstance(exc, litellm.Timeout):
+    if _is_timeout(exc):
         return UpstreamTimeout(f"{target.id} did not answer in time")
     if isinstance(exc, litellm.RateLimitError):
         return UpstreamRateLimited(f"{target.id} asks for fewer calls", status=429, retry_after_s=retry_after_s)
@@ -72,13 +78,22 @@ def _translate(litellm: Any, target: Target, exc: Exception) -> WattosError:
         return UpstreamMisconfigured(f"{target.id} refuses our key or does not know its model (status {status})")
     if status in REJECTED or isinstance(exc, litellm.BadRequestError):
         return UpstreamRejected(f"{target.id} rejects the request: {_own_words(exc)}", status=status or 400)
-    if _is_local(litellm, exc):
+    if not is_answering and _is_local(litellm, exc):
         return UpstreamRejected(f"the request cannot be put into the form that {target.id} takes")
-    if status is not None and status != 500:
+    if status is not None and status < 500:
         return UpstreamError(f"{target.id} answered with status {status}", status=status, retry_after_s=retry_after_s)
     return UpstreamUnavailable(
         f"{target.id} could not be reached, or failed", status=status, retry_after_s=retry_after_s
     )
+
+
+def _is_timeout(exc: BaseException | None) -> bool:
+    """Wherever it was noticed: by litellm, OpenAI's SDK, httpx or the socket. Mid-stream litellm hides it in others."""
+    while exc is not None:
+        if TIMEOUTS & {kind.__name__ for kind in type(exc).__mro__}:
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False
 
 
 def _is_local(litellm: Any, exc: Exception) -> bool:
@@ -110,6 +125,6 @@ def _response(exc: Exception) -> Any:
 
 
 def _own_words(exc: Exception) -> str:
-    """An upstream's message without addresses and keys, shortened."""
-    text = _LITELLM_PREFIX.sub("", str(getattr(exc, "message", "")))
+    """An upstream's message without addresses and keys, shortened; of litellm's own, without advice on its settings."""
+    text = _LITELLM_PREFIX.sub("", str(getattr(exc, "message", ""))).partition(" To drop these")[0]
     return _SECRETS.sub("…", text)[:MAX_MESSAGE_CHARS]

@@ -22,13 +22,19 @@ LITELLM_WARNS = [
 PRICE = Price(input_nusd_per_mtok=150_000_000, output_nusd_per_mtok=600_000_000)
 
 
-def target(upstream: Upstream | str, model: str, *, price: Price | None = PRICE, **params: object) -> Target:
+VENDORS = ("openai", "hosted_vllm")
+"""One that litellm calls through OpenAI's SDK, whose chunks we read directly, and one whose chunks it renders anew."""
+
+
+def target(
+    upstream: Upstream | str, model: str, *, price: Price | None = PRICE, vendor: str = "openai", **params: object
+) -> Target:
     url = upstream if isinstance(upstream, str) else upstream.url
     params = {"api_base": url, "api_key": API_KEY, **params}
     return Target(
-        id=f"openai/{model}",
+        id=f"{vendor}/{model}",
         alias="chat",
-        provider_model=f"openai/{model}",
+        provider_model=f"{vendor}/{model}",
         transport="bridge",
         params=params,
         price=price,

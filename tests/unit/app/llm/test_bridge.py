@@ -10,7 +10,7 @@ from app.errors import (
 )
 from app.llm.model import StreamChunk, Target, Usage
 from app.llm.transports.bridge import BridgeTransport
-from unit.app.llm.support import LITELLM_WARNS, asking, embedding, target, text_of
+from unit.app.llm.support import LITELLM_WARNS, VENDORS, asking, embedding, target, text_of
 from upstream import (
     API_KEY,
     Upstream,
@@ -71,29 +71,34 @@ async def test_answer_carries_the_alias_and_the_counted_usage(upstream: Upstream
     assert sent.headers["authorization"] == f"Bearer {API_KEY}"
 
 
-async def test_usage_is_unknown_when_the_target_counts_nothing(upstream: Upstream, bridge: BridgeTransport) -> None:
+@pytest.mark.parametrize("provider", VENDORS)
+async def test_usage_is_unknown_when_the_target_counts_nothing(
+    upstream: Upstream, bridge: BridgeTransport, provider: str
+) -> None:
     """Defect 3: neither zeros nor a local guess stand in for what the target did not say."""
     upstream.on("gpt", answers("Hello", usage=None))
-    reply = await bridge.complete(target(upstream, "gpt"), asking())
+    reply = await bridge.complete(target(upstream, "gpt", vendor=provider), asking())
     assert reply.usage is None
     assert "usage" not in msgspec.json.decode(reply.body)
-    chunks = await gather(bridge, target(upstream, "gpt"), include_usage=True)
+    chunks = await gather(bridge, target(upstream, "gpt", vendor=provider), include_usage=True)
     assert text_of(chunks) == "Hello"
     assert all(chunk.usage is None for chunk in chunks)
 
 
+@pytest.mark.parametrize("provider", VENDORS)
 async def test_usage_is_always_asked_for_and_hidden_from_those_who_did_not_ask(
-    upstream: Upstream, bridge: BridgeTransport
+    upstream: Upstream, bridge: BridgeTransport, provider: str
 ) -> None:
     """We count every stream; the client sees the usage chunk, with its cost, only when it asked."""
     upstream.on("gpt", answers("Hello", usage=(1000, 10)))
-    hidden = await gather(bridge, target(upstream, "gpt"))
-    shown = await gather(bridge, target(upstream, "gpt"), include_usage=True)
+    hidden = await gather(bridge, target(upstream, "gpt", vendor=provider))
+    shown = await gather(bridge, target(upstream, "gpt", vendor=provider), include_usage=True)
     assert [r.body["stream_options"] for r in upstream.requests] == 2 * [{"include_usage": True}]
     assert hidden[-1] == StreamChunk(data=b"", usage=Usage(input_tokens=1000, output_tokens=10))
     assert not any(b"usage" in chunk.data for chunk in hidden)
     last = msgspec.json.decode(shown[-1].data)
     assert (last["choices"], last["usage"]["total_tokens"]) == ([], 1010)
+    assert "cost" not in last["usage"]  # litellm's own reckoning, in floating dollars
     assert last["x_wattos"] == {"cost_nusd": 150_000 + 6_000}
     assert not any(b'"usage"' in chunk.data for chunk in shown[:-1])
 
@@ -161,6 +166,36 @@ async def test_everything_else_passes_through(upstream: Upstream, bridge: Bridge
     choices = msgspec.json.decode(reply.body)["choices"]
     assert [choice["index"] for choice in choices] == [0, 1]
     assert choices[1]["message"]["tool_calls"] == [call]
+
+
+async def test_parameters_are_left_to_openai_like_targets(upstream: Upstream, bridge: BridgeTransport) -> None:
+    """litellm's list of who takes what is older than the vendors' models: it does not decide."""
+    fields = {"reasoning_effort": "low", "verbosity": "low", "parallel_tool_calls": True}
+    await bridge.complete(target(upstream, "gpt-4o-mini"), asking(**fields))
+    assert {name: upstream.requests[0].body.get(name) for name in fields} == fields
+
+
+async def test_parameters_of_the_configuration_are_defaults(upstream: Upstream, bridge: BridgeTransport) -> None:
+    """A target's own `temperature` holds where the client names none, as at LiteLLM's proxy."""
+    at = target(upstream, "gpt", temperature=0.1, seed=4)
+    await bridge.complete(at, asking(temperature=0.9))
+    assert {name: upstream.requests[0].body[name] for name in ("temperature", "seed")} == {
+        "temperature": 0.9,
+        "seed": 4,
+    }
+
+
+async def test_stream_of_several_choices_finishes_each(upstream: Upstream, bridge: BridgeTransport) -> None:
+    """litellm's own rendering ends with the first choice that finishes."""
+    part = 'data: {"id":"c","object":"chat.completion.chunk","created":5,"model":"m","choices":[%s]}\n\n'
+    one = '{"index":%d,"delta":{"content":"%s"},"finish_reason":%s}'
+    said = [(0, "a", "null"), (1, "b", "null"), (0, "c", '"stop"'), (1, "d", '"length"')]
+    upstream.on("gpt", trickles("".join(part % (one % each) for each in said) + "data: [DONE]\n\n", 0))
+    bodies = [msgspec.json.decode(chunk.data) for chunk in await gather(bridge, target(upstream, "gpt")) if chunk.data]
+    choices = [choice for body in bodies for choice in body["choices"]]
+    got = [(c["index"], c["delta"]["content"], msgspec.json.encode(c["finish_reason"]).decode()) for c in choices]
+    assert got == said
+    assert {body["created"] for body in bodies} == {5}
 
 
 async def test_tool_calls_stream(upstream: Upstream, bridge: BridgeTransport) -> None:

@@ -18,10 +18,10 @@ from app.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from app.llm.model import StreamChunk, Target
+from app.llm.model import StreamChunk, Target, Timeouts
 from app.llm.transports.bridge import BridgeTransport
 from plugins.contract.errors import RetryableError, WattosError
-from unit.app.llm.support import LITELLM_WARNS, asking, target, text_of
+from unit.app.llm.support import LITELLM_WARNS, VENDORS, asking, target, text_of
 from upstream import (
     Upstream,
     answers,
@@ -32,6 +32,7 @@ from upstream import (
     refused_url,
     says,
     trickles,
+    unanswered_url,
 )
 
 pytestmark = LITELLM_WARNS
@@ -59,9 +60,9 @@ async def gather(bridge: BridgeTransport, at: Target, *, include_usage: bool = F
         (408, UpstreamTimeout),
         (429, UpstreamRateLimited),
         (500, UpstreamUnavailable),
-        (502, UpstreamError),
-        (503, UpstreamError),
-        (529, UpstreamError),
+        (502, UpstreamUnavailable),
+        (503, UpstreamUnavailable),
+        (529, UpstreamUnavailable),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -171,15 +172,16 @@ async def test_target_times_out_by_its_own_setting(upstream: Upstream, bridge: B
         ),
     ],
 )
+@pytest.mark.parametrize("provider", VENDORS)
 async def test_stream_that_breaks_off_is_never_taken_for_a_finished_one(
-    upstream: Upstream, bridge: BridgeTransport, script: object, text: str
+    upstream: Upstream, bridge: BridgeTransport, script: object, text: str, provider: str
 ) -> None:
     """Defect 12. litellm 1.106.2 ends such a stream with a `finish_reason: stop` of its own making."""
     upstream.on("gpt", script)  # type: ignore[arg-type]
     chunks: list[StreamChunk] = []
 
     async def read() -> None:
-        async for chunk in bridge.stream(target(upstream, "gpt"), asking(stream=True)):
+        async for chunk in bridge.stream(target(upstream, "gpt", vendor=provider), asking(stream=True)):
             chunks.append(chunk)
 
     with pytest.raises(UpstreamError):
@@ -188,10 +190,42 @@ async def test_stream_that_breaks_off_is_never_taken_for_a_finished_one(
     assert not any(b'"stop"' in chunk.data for chunk in chunks)
 
 
-async def test_closing_a_stream_closes_the_targets_connection(upstream: Upstream, bridge: BridgeTransport) -> None:
+@pytest.mark.parametrize("provider", VENDORS)
+async def test_silence_in_the_middle_of_a_stream_is_a_time_out(
+    upstream: Upstream, bridge: BridgeTransport, provider: str
+) -> None:
+    """However litellm dresses it up: the target stopped talking."""
+    upstream.on("gpt", answers("Hello world", hold_after=2))
+    with pytest.raises(UpstreamTimeout):
+        await gather(bridge, target(upstream, "gpt", vendor=provider, timeout=0.2))
+
+
+async def test_connecting_has_a_time_out_of_its_own(bridge: BridgeTransport) -> None:
+    """A host that answers nothing at all is given up long before the answer's time-out."""
+    with unanswered_url() as url:
+        at = msgspec.structs.replace(target(url, "gpt"), timeouts=Timeouts(connect_s=0.2, total_s=60))
+        async with asyncio.timeout(10):
+            with pytest.raises(UpstreamTimeout):
+                await bridge.complete(at, asking())
+
+
+async def test_litellms_advice_on_its_settings_is_not_passed_on(upstream: Upstream, bridge: BridgeTransport) -> None:
+    """Which parameter the target does not take is said; how litellm would be told to drop it is not."""
+    at = target(upstream, "claude-3-5-haiku-latest", vendor="anthropic")
+    with pytest.raises(UpstreamRejected) as refused:
+        await bridge.complete(at, asking(logit_bias={"1": 2}))
+    assert "logit_bias" in refused.value.message
+    assert "drop" not in refused.value.message
+
+
+@pytest.mark.parametrize("provider", VENDORS)
+async def test_closing_a_stream_closes_the_targets_connection(
+    upstream: Upstream, bridge: BridgeTransport, provider: str
+) -> None:
     """Defect 11: nobody generates for a client that has left."""
     upstream.on("gpt", answers("Hello world", hold_after=1))
-    async with aclosing(bridge.stream(target(upstream, "gpt"), asking(stream=True))) as chunks:  # type: ignore[type-var]
+    stream = bridge.stream(target(upstream, "gpt", vendor=provider), asking(stream=True))
+    async with aclosing(stream) as chunks:  # type: ignore[type-var]
         async for chunk in chunks:
             if chunk.is_token:
                 break

@@ -10,7 +10,7 @@ import pytest
 
 from app.errors import ModelNotFound
 from app.llm.catalog import Catalog, load_catalog
-from app.llm.model import Usage
+from app.llm.model import Timeouts, Usage
 from app.llm.prices import Price, known_models, price_of
 
 CONFIG = """
@@ -33,9 +33,60 @@ def catalog(tmp_path: Path) -> Catalog:
 
 
 def test_chain_holds_own_targets_then_those_of_the_fallbacks(catalog: Catalog) -> None:
-    """An alias's deployments come first, in order, then its fallbacks' own ones; fallbacks are not followed further."""
+    """An alias's deployments come first, in order, then its fallbacks'. Aliases that fall back to each other end."""
     assert [t.id for t in catalog.chain("fast")] == ["openai/gpt-4o-mini", "openai/gpt-4o-mini#2", "anthropic/claude-x"]
     assert [t.id for t in catalog.chain("smart")] == ["anthropic/claude-x", *[t.id for t in catalog.chain("fast")[:2]]]
+
+
+def load(tmp_path: Path, text: str) -> Catalog:
+    path = tmp_path / "models.yaml"
+    path.write_text(text)
+    return load_catalog(path, {})
+
+
+def ids(catalog: Catalog, alias: str) -> list[str]:
+    return [target.id for target in catalog.chain(alias)]
+
+
+def test_fallbacks_of_a_fallback_come_before_the_next_one(tmp_path: Path) -> None:
+    """The order of LiteLLM's proxy; no target twice, however the fallbacks point at each other."""
+    entries = "".join(f"  - {{model_name: {n}, litellm_params: {{model: openai/{n}}}}}\n" for n in "abcd")
+    fallbacks = "litellm_settings: {fallbacks: [{a: [b, c]}, {b: [d, a]}, {d: [b, d]}]}"
+    assert ids(load(tmp_path, f"model_list:\n{entries}{fallbacks}"), "a") == [f"openai/{n}" for n in "abdc"]
+
+
+def test_a_model_of_this_machine_is_one_target_under_all_its_names(tmp_path: Path) -> None:
+    """One server, one breaker, and never twice in a chain."""
+    catalog = load(
+        tmp_path,
+        """
+model_list:
+  - {model_name: small, litellm_params: {model: wattos/local}}
+  - {model_name: chat, litellm_params: {model: openai/x}}
+  - {model_name: chat, litellm_params: {model: wattos/local}}
+litellm_settings: {fallbacks: [{chat: [small]}]}
+""",
+    )
+    assert ids(catalog, "chat") == ["openai/x", "wattos-local"]
+    assert catalog.chain("small")[0].is_local
+    assert catalog.aliases() == ("small", "chat", "wattos-extractive", "wattos-embed")
+
+
+def test_timeouts_have_litellms_names(tmp_path: Path) -> None:
+    """`timeout` for a call and the silences of a stream, `stream_timeout` for the latter alone; defaults otherwise."""
+    catalog = load(
+        tmp_path,
+        """
+model_list:
+  - {model_name: a, litellm_params: {model: openai/a, timeout: 120}}
+  - {model_name: b, litellm_params: {model: openai/b, timeout: "120", stream_timeout: 5}}
+  - {model_name: c, litellm_params: {model: openai/c}}
+""",
+    )
+    a, b, c = (catalog.chain(alias)[0] for alias in "abc")
+    assert (a.timeouts.total_s, a.timeouts.first_token_s, a.timeouts.silence_s) == (120, 120, 120)
+    assert (b.timeouts.total_s, b.timeouts.first_token_s, b.timeouts.silence_s) == (120, 5, 5)
+    assert (c.timeouts, c.params, b.params) == (Timeouts(), {}, {})
 
 
 def test_each_target_keeps_its_own_parameters(catalog: Catalog) -> None:
@@ -98,6 +149,18 @@ def test_price_is_unknown_when_it_is_no_number(given: object) -> None:
 def test_price_file_knows_models_with_and_without_their_provider() -> None:
     """`openai/gpt-4o` stands in the file as `gpt-4o`."""
     assert known_models(["openai/gpt-4o", "gpt-4o", "no/such"]).keys() == {"openai/gpt-4o", "gpt-4o"}
+
+
+def test_price_of_one_vendor_is_not_anothers() -> None:
+    """Defect 3: a model of the same name elsewhere has a price of its own, or none that is known."""
+    assert known_models(["hosted_vllm/gpt-4o", "groq/gpt-4o", "nobody/gpt-4o"]) == {}
+
+
+def test_base_model_names_the_price_where_the_model_is_a_name_of_the_operators_own(tmp_path: Path) -> None:
+    """Deployments at Azure are called what one likes."""
+    entry = "model_list: [{model_name: a, litellm_params: {model: azure/mine}, model_info: {base_model: %s}}]"
+    assert load(tmp_path, entry % "azure/gpt-4o-mini").chain("a")[0].price is not None
+    assert load(tmp_path, entry % "nonsense").chain("a")[0].price is None
 
 
 def test_catalog_does_not_import_litellm(tmp_path: Path) -> None:

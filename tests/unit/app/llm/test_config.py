@@ -73,6 +73,19 @@ def entry(params: str = "{model: openai/a}", name: str = "chat", more: str = "")
             GOOD + "litellm_settings: {fallbacks: [{chat: [wattos-embed]}]}", "not both chat", id="fallback of a kind"
         ),
         pytest.param("a: &x [*x]\n", "holds itself", id="endless alias"),
+        pytest.param("model_list:\n" + entry("{model: openai/a, timeout: soon}"), "timeout: 'soon'", id="no time"),
+        pytest.param(
+            "model_list:\n" + entry("{model: openai/a, stream_timeout: 0}"), "stream_timeout: 0", id="at once"
+        ),
+        pytest.param(
+            "model_list:\n" + entry("{model: openai/größe}"), "litellm_params.model: 'openai/gr", id="id of ß"
+        ),
+        pytest.param(
+            "model_list:\n" + entry(more=", model_info: {id: a b}"), "model_info.id: 'a b' cannot", id="id with a space"
+        ),
+        pytest.param(
+            "model_list:\n" + entry(more=", model_info: {id: wattos-local}"), "cannot be an id", id="id of our own"
+        ),
         pytest.param("a: " + "[" * 5000, "nested too deeply", id="too deep"),
         pytest.param("a: \0", "not valid YAML", id="a zero byte"),
         pytest.param("? {a: 1}\n: 2", "not valid YAML", id="a mapping as key"),
@@ -112,11 +125,15 @@ def test_unread_keys_are_warned_about_by_name(tmp_path: Path) -> None:
     """What this release does not read is said, at whatever depth."""
     text = (
         "router_settings: {}\ngeneral_settings: {a: 1}\nlitellm_settings: {drop_params: true}\nmodel_list:\n"
-        + entry(more=", rpm: 5")
+        + entry("{model: openai/a, weight: 2, temperature: 0}", more=", rpm: 5")
     )
-    warnings = " ".join(load(tmp_path, text).warnings)
-    for name in ("router_settings", "general_settings", "litellm_settings.drop_params", "model_list[0].rpm"):
-        assert f"`{name}`" in warnings
+    assert load(tmp_path, text).warnings == (
+        "`general_settings` is not read by this release",
+        "`router_settings` is not read yet",
+        "`litellm_settings.drop_params` is not read by this release",
+        "`model_list[0].rpm` is not read by this release",
+        "`model_list[0].litellm_params.weight` is not read by this release",
+    )
 
 
 def test_variables_are_taken_from_the_environment_given(tmp_path: Path) -> None:

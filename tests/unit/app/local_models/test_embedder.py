@@ -130,6 +130,17 @@ async def test_queries_do_not_wait_behind_passages(embedder: LocalEmbedder) -> N
     bulk.cancel()
 
 
+async def test_urgent_passages_do_not_wait_behind_others(embedder: LocalEmbedder) -> None:
+    """The extractive answerer compares statements while a user waits and a document is ingested."""
+    bulk = asyncio.create_task(embedder.embed(LONG_CALL, "passage"))
+    await asyncio.sleep(0)
+    urgent = await embedder.embed(["Wer genehmigt?", "Das Büro."], "passage", urgent=True)
+    assert not bulk.done()
+    bulk.cancel()
+    plain = await embedder.embed(["Wer genehmigt?", "Das Büro."], "passage")
+    assert similarity(urgent[1], plain[1]) == pytest.approx(1, abs=1e-4)
+
+
 async def test_a_short_passage_call_does_not_wait_for_a_long_one(embedder: LocalEmbedder) -> None:
     """Calls on the bulk lane take turns."""
     long = asyncio.create_task(embedder.embed(LONG_CALL, "passage"))
