@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -45,6 +46,8 @@ from app.settings import Settings, read_settings
 from plugins.contract.capabilities import Capabilities
 from plugins.contract.discovery import Discovered, discover
 from plugins.contract.errors import SettingsError, WattosError
+
+logger = logging.getLogger("app")
 
 STARTUP_FAILURE = "startup_failure"
 """Key in the app's state where the reason stands when the app could not start."""
@@ -103,6 +106,8 @@ def _services(
 ) -> dict[str, Provide]:
     """What route handlers may ask for, by name."""
     catalog = load_catalog(Path(settings.models_config) if settings.models_config else None, env)
+    for warning in catalog.warnings:
+        logger.warning("MODELS_CONFIG: %s", warning)
     answerer = ExtractiveAnswerer(runtime.embedder.embed)
     retriever = VectorRetriever(runtime.database, runtime.embedder)
     bridge = BridgeTransport(LocalAddress(runtime.model_server))

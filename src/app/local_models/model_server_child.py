@@ -16,8 +16,8 @@ GENERATION_THREADS = 1
 """104 tokens/s, on a busy machine too. Two threads meet at a barrier hundreds of times a token: 173 tokens/s when they
 spin on an idle machine, but 1 to 18 beside other work, and 45 when they sleep (measured). One core stays free, too."""
 N_SLOTS = 1
-"""One answer at a time, others wait. Side by side two answers of 80 tokens take 3.5 to 4.6 s in all, one after the other
-3.3 (measured): a batch of two tokens gains nothing on this model, but pays for barriers."""
+"""One answer at a time, others wait. Side by side two answers of 80 tokens take 3.5 to 4.6 s in all, one after the
+other 3.3 (measured): a batch of two tokens gains nothing on this model, but pays for barriers."""
 LOG_ERRORS = 1
 """llama.cpp's verbosity: 1 says why a model does not load; from 2 on it writes about each request."""
 
