@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from importlib.metadata import version
@@ -35,7 +36,9 @@ from app.llm.catalog import load_catalog
 from app.llm.chain import Chain
 from app.llm.transports.bridge import BridgeTransport
 from app.llm.transports.embedder import EmbedderTransport
+from app.local_models.embedder import unavailable
 from app.local_models.model_server import LocalModelServer
+from app.local_models.supervisor import Phase
 from app.models.routes import list_models, retrieve_model
 from app.operations.health.model import Check
 from app.operations.health.routes import get_health, get_liveness, get_readiness
@@ -108,7 +111,8 @@ def _services(
     catalog = load_catalog(Path(settings.models_config) if settings.models_config else None, env)
     for warning in catalog.warnings:
         logger.warning("MODELS_CONFIG: %s", warning)
-    answerer = ExtractiveAnswerer(runtime.embedder.embed)
+    # A person waits for the answer: its statements go before documents that are being ingested.
+    answerer = ExtractiveAnswerer(functools.partial(runtime.embedder.embed, urgent=True))
     retriever = VectorRetriever(runtime.database, runtime.embedder)
     bridge = BridgeTransport(LocalAddress(runtime.model_server))
     chain = Chain(
@@ -155,7 +159,9 @@ def _checks(runtime: Runtime) -> list[Check]:
         runtime.model_server.endpoint()
 
     async def embedder() -> None:
-        await runtime.embedder.count_tokens(["ping"])
+        state = runtime.embedder.state
+        if state.phase is not Phase.READY:
+            raise unavailable(state)
 
     checks = [Check(name="postgres", critical=True, probe=runtime.database.ping)]
     if runtime.settings.local_models_enabled:

@@ -27,8 +27,8 @@ weighted by tokens: nothing is dropped, but the vector gets vague."""
 MAX_TOKENS = 8192
 """The most that is embedded as one text: OpenAI's own limit, 16 windows, 8 s of work and 150 MB more for a moment."""
 SHORT_BATCH_BYTES = 128
-"""Up to here, about 40 tokens, one thread does it. A query of 12 tokens takes 14.5 ms on one thread, busy machine
-or not. On two it takes 16 when they sleep at barriers; when they spin, 8, but 72 to 130 beside one busy process
+"""Up to here, about 40 tokens, one thread does it. A query of 12 tokens takes 14.5 ms on one thread, however busy the
+machine. On two it takes 16 ms when they sleep at barriers; when they spin, 8, but 72 to 130 beside one busy process
 (measured)."""
 BULK_NICENESS = 5
 """A third of a normal thread's weight (sched(7): a factor of 1.25 a step): queries and the web server come first, yet a

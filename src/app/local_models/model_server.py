@@ -24,7 +24,7 @@ A model of this size gains nothing from more."""
 READY_TIMEOUT_S = 60.0
 """0.5 s measured for the default weights; a user's own GGUF of 4 GB from a 100 MB/s disk takes 40 s."""
 PROBE_INTERVAL_S = 5.0
-"""Between two looks at `/health`, and what each may take: it answers in 5 ms while both cores generate (measured)."""
+"""Between two looks at `/health`, and what each may take: it answers within 6 ms while an answer is generated."""
 PROBE_FAILURES = 3
 """In a row: a frozen server is replaced within 3 × (5 + 5) s, a machine that swaps for 20 s is left alone."""
 NO_WEIGHTS = "has no weights"
