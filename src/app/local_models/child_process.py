@@ -83,12 +83,14 @@ class ChildProcess:
         When cancelled it kills at once; the event loop still reaps.
         """
         self.stdin.close()
+        # Not `asyncio.timeout`: the supervisor stops us while it is being cancelled itself, and before Python 3.11.3
+        # (Debian 12 has 3.11.2) a time-out then ends in a second cancellation, with the child killed but not reaped.
+        leaving = asyncio.create_task(self._process.wait(), name=f"leaving of {self.pid}")
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace_s):
-                    await self._process.wait()
+            await asyncio.wait([leaving], timeout=grace_s)
         finally:
             self.kill()
+        await leaving
         ending = await self.wait()
         await self._stderr
         return ending
