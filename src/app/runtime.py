@@ -35,9 +35,10 @@ async def database_url(settings: Settings, *, migrate: bool) -> AsyncIterator[st
         url = settings.database_url
         if url is None:
             url = await stack.enter_async_context(embedded_postgres(settings.data_path))
-        owner_url = settings.database_migration_url or url
-        if migrate and not await is_current(owner_url):
-            await upgrade(owner_url)
+        if not await is_current(url):
+            if not migrate:
+                raise SchemaDrift("the database is not at this release's schema: run `wattos db upgrade`")
+            await upgrade(settings.database_migration_url or url)
         yield url
 
 
@@ -46,7 +47,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """For commands: the database, opened as the app opens it."""
     database = Database(pool_size=1)
     async with database_url(settings, migrate=not settings.is_production) as url:
-        await _open(database, url)
+        await database.open(url)
         try:
             yield database
         finally:
@@ -82,7 +83,7 @@ class Runtime:
         async with contextlib.AsyncExitStack() as stack:
             migrate = not self.settings.is_production
             url = await stack.enter_async_context(database_url(self.settings, migrate=migrate))
-            await _open(self.database, url)
+            await self.database.open(url)
             stack.push_async_callback(self.database.close)
             if self.settings.local_models_enabled:
                 await self.embedder.start()
@@ -95,9 +96,3 @@ class Runtime:
                 stack.push_async_callback(self.worker.stop, WORKER_GRACE_S)
             logger.info("ready")
             yield
-
-
-async def _open(database: Database, url: str) -> None:
-    if not await is_current(url):
-        raise SchemaDrift("the database is not at this release's schema: run `wattos db upgrade`")
-    await database.open(url)

@@ -9,9 +9,10 @@ from litestar.params import Parameter
 
 from app.accounts.schemas import KeyCreate, KeyCreated, KeyOut, TenantCreate, TenantOut
 from app.accounts.service import AccountsService, require_platform_admin
+from app.database.paging import DEFAULT_LIMIT, PageRequest
 from app.errors import InvalidRequest
 from app.http.body import decode_body
-from app.http.pages import DEFAULT_LIMIT, Limit, Page, PageRequest, page
+from app.http.pages import Limit, Page, page
 from app.ids import decode_id
 from plugins.contract.principal import Principal
 

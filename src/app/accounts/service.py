@@ -12,8 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from app.accounts import store
 from app.accounts.model import ApiKey, IssuedKey, Tenant
 from app.database.engine import Database, Role
+from app.database.paging import PageRequest, Rows
 from app.errors import Conflict, InvalidRequest, NotFound
-from app.http.pages import PageRequest, Rows
 from app.ids import new_id
 from plugins.contract.credentials import generate_key
 from plugins.contract.errors import PermissionDenied

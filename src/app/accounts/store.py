@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import RowMapping, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.model import ApiKey, Tenant
 from app.accounts.tables import ApiKeyRow, TenantRow
-from app.http.pages import PageRequest, Rows
+from app.database.paging import PageRequest, Rows, keyset
 
 _TENANT = (TenantRow.id, TenantRow.name, TenantRow.slug, TenantRow.created_at)
 _KEY = (
@@ -44,12 +45,7 @@ async def tenant_by_slug(session: AsyncSession, slug: str) -> Tenant | None:
 
 
 async def list_tenants(session: AsyncSession, wanted: PageRequest) -> Rows[Tenant]:
-    statement = select(*_TENANT).order_by(TenantRow.id.desc() if wanted.order == "desc" else TenantRow.id)
-    if wanted.after is not None:
-        statement = statement.where(
-            TenantRow.id < wanted.after if wanted.order == "desc" else TenantRow.id > wanted.after
-        )
-    rows = await session.execute(statement.limit(wanted.limit + 1))
+    rows = await session.execute(keyset(select(*_TENANT), TenantRow.id, wanted))
     return Rows.cut([Tenant(**row._mapping) for row in rows], wanted.limit)
 
 
@@ -85,16 +81,8 @@ async def insert_key(
 
 
 async def list_keys(session: AsyncSession, tenant_id: UUID, wanted: PageRequest) -> Rows[ApiKey]:
-    statement = (
-        select(*_KEY)
-        .where(ApiKeyRow.tenant_id == tenant_id)
-        .order_by(ApiKeyRow.id.desc() if wanted.order == "desc" else ApiKeyRow.id)
-    )
-    if wanted.after is not None:
-        statement = statement.where(
-            ApiKeyRow.id < wanted.after if wanted.order == "desc" else ApiKeyRow.id > wanted.after
-        )
-    rows = await session.execute(statement.limit(wanted.limit + 1))
+    statement = select(*_KEY).where(ApiKeyRow.tenant_id == tenant_id)
+    rows = await session.execute(keyset(statement, ApiKeyRow.id, wanted))
     return Rows.cut([_key(row._mapping) for row in rows], wanted.limit)
 
 
@@ -112,8 +100,8 @@ async def revoke_key(session: AsyncSession, tenant_id: UUID, key_id: UUID) -> No
     )
 
 
-def _key(row: object) -> ApiKey:
-    values = dict(row)  # type: ignore[call-overload]  # a RowMapping
+def _key(row: RowMapping) -> ApiKey:
+    values: dict[str, Any] = {**row}
     values["scopes"] = tuple(values["scopes"])
     values["models"] = None if values["models"] is None else tuple(values["models"])
     return ApiKey(**values)

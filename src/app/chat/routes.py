@@ -14,6 +14,7 @@ from app.chat.schemas import read_chat_request
 from app.chat.service import ChatService
 from app.http import sse
 from app.http.disconnect import while_connected
+from app.http.trail import trail_headers
 from app.llm.model import StreamChunk
 from plugins.contract.errors import WattosError
 from plugins.contract.principal import Principal, TenantId
@@ -35,15 +36,8 @@ async def create_chat_completion(
 
 
 def headers_of(outcome: ChatOutcome) -> dict[str, str]:
-    """The trail of one call. Without a known price there is no cost header, rather than a wrong one."""
-    headers = {
-        "x-wattos-target": outcome.target,
-        "x-wattos-attempts": str(outcome.attempts),
-        "x-wattos-cache": outcome.cache,
-    }
-    if outcome.cost_nusd is not None:
-        headers["x-wattos-cost-nusd"] = str(outcome.cost_nusd)
-    return headers
+    trail = trail_headers(target=outcome.target, attempts=outcome.attempts, cost_nusd=outcome.cost_nusd)
+    return {**trail, "x-wattos-cache": outcome.cache}
 
 
 async def events(chunks: AsyncIterator[StreamChunk]) -> AsyncIterator[bytes]:

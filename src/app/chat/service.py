@@ -5,14 +5,12 @@ Knows no HTTP and no vendor. Retrieval and answering are ports that the factory 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator
 
 import msgspec
 
 from app.chat.grounded import EXTRACTIVE, CitedReply, with_passages
 from app.chat.model import ChatOutcome, ChatRequest
-from app.errors import InvalidRequest, ModelNotFound
 from app.grounding import Answerer, Grounding, Retriever
 from app.llm.catalog import Catalog
 from app.llm.chain import Chain
@@ -52,7 +50,7 @@ class ChatService:
         self, principal: Principal, tenant_id: TenantId, request: ChatRequest
     ) -> tuple[bytes, ChatOutcome]:
         """The body of a `chat.completion` and how it came about."""
-        targets = self._targets(principal, request)
+        targets = self._catalog.chain_for(principal, request.model, "chat")
         key = self._cache_key(tenant_id, request)
         if key and request.cache.reads and (hit := await self._cache.get(key)) is not None:
             kept = msgspec.msgpack.decode(hit, type=CachedReply)
@@ -72,7 +70,7 @@ class ChatService:
         self, principal: Principal, tenant_id: TenantId, request: ChatRequest
     ) -> tuple[AsyncIterator[StreamChunk], ChatOutcome]:
         """The chunks as they come, once the first of them is there, and how they came about."""
-        targets = self._targets(principal, request)
+        targets = self._catalog.chain_for(principal, request.model, "chat")
         call, targets = await self._prepare(tenant_id, request, targets)
         streamed = await self._chain.stream(call, targets)
         outcome = self._outcome(call, streamed.target, streamed.attempts, None, asked=False)
@@ -80,14 +78,6 @@ class ChatService:
         if call.grounding is not None:
             chunks = CitedReply(self._answerer, call.grounding).chunks(chunks, _extension(request, outcome))
         return chunks, outcome
-
-    def _targets(self, principal: Principal, request: ChatRequest) -> tuple[Target, ...]:
-        if not principal.may_use(request.model):
-            raise ModelNotFound(f"no model {request.model[:200]!r}: GET /v1/models lists those this key may use")
-        targets = self._catalog.chain(request.model)
-        if any(target.mode != "chat" for target in targets):
-            raise InvalidRequest(f"{request.model!r} is not a chat model", param="model", code="wrong_model_kind")
-        return targets
 
     async def _prepare(
         self, tenant_id: TenantId, request: ChatRequest, targets: tuple[Target, ...]
@@ -115,13 +105,11 @@ class ChatService:
         return call, (targets + quotes if retrieved.passages else quotes or targets)
 
     def _cache_key(self, tenant_id: TenantId, request: ChatRequest) -> str:
-        """ "" unless the request asks. Answers over documents are never kept: the documents may change."""
+        """Empty unless the request asks. Answers over documents are never kept: the documents may change."""
         if request.cache.mode == "off" or request.store_ids or request.stream:
             return ""
-        canonical = b"".join(
-            name.encode() + b"\0" + bytes(value) + b"\0" for name, value in sorted(request.fields.items())
-        )
-        return self._cache.create_key(tenant_id, "chat", [request.model, hashlib.sha256(canonical).digest()])
+        parts = [part for name, value in sorted(request.fields.items()) for part in (name, bytes(value))]
+        return self._cache.create_key(tenant_id, "chat", parts)
 
     def _outcome(
         self, call: ChatCall, target: Target, attempts: int, cost_nusd: int | None, *, asked: bool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -11,18 +10,18 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import httpx
 
+from app.processes import die_with_parent
 from plugins.contract.errors import WattosError
 
 START_TIMEOUT_S = 120.0
 """A first start makes a database cluster and migrates it: 3–6 s on two cores, far more on a loaded machine."""
-
-PR_SET_PDEATHSIG = 1
 
 
 class DemoFailed(WattosError):
@@ -43,11 +42,6 @@ class ServerProcess:
 
     def __enter__(self) -> Self:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        libc = ctypes.CDLL(None)
-
-        def die_with_the_demo() -> None:
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "app.cli", "serve", "--port", str(self.port)],
@@ -56,7 +50,7 @@ class ServerProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is ours to pass on, as SIGTERM
-                preexec_fn=die_with_the_demo if sys.platform == "linux" else None,  # no threads yet
+                preexec_fn=partial(die_with_parent, signal.SIGTERM),  # no threads yet
             )
         return self
 

@@ -10,7 +10,7 @@ from app.embeddings.schemas import EmbeddingList, EmbeddingRequest, encode_list
 from app.embeddings.service import EmbeddingService
 from app.http.body import decode_body
 from app.http.disconnect import while_connected
-from app.llm.chain import Embedded
+from app.http.trail import trail_headers
 from plugins.contract.principal import Principal
 
 
@@ -28,11 +28,5 @@ async def create_embedding(
     asked = decode_body(await request.body(), EmbeddingRequest)
     embedded = await while_connected(request, embeddings.embed(principal, asked))
     body = await encode_list(asked, embedded.vectors.rows, embedded.vectors.usage)
-    return Response(body, media_type=MediaType.JSON, headers=_headers(embedded))
-
-
-def _headers(embedded: Embedded) -> dict[str, str]:
-    headers = {"x-wattos-target": embedded.target.id, "x-wattos-attempts": str(embedded.attempts)}
-    if embedded.cost_nusd is not None:
-        headers["x-wattos-cost-nusd"] = str(embedded.cost_nusd)
-    return headers
+    headers = trail_headers(target=embedded.target.id, attempts=embedded.attempts, cost_nusd=embedded.cost_nusd)
+    return Response(body, media_type=MediaType.JSON, headers=headers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.embeddings.schemas import MAX_TEXTS, EmbeddingRequest
-from app.errors import InvalidRequest, ModelNotFound
+from app.errors import InvalidRequest
 from app.llm.catalog import Catalog
 from app.llm.chain import Chain, Embedded
 from app.llm.model import EmbeddingCall
@@ -21,11 +21,7 @@ class EmbeddingService:
         """Raises: InvalidRequest, ModelNotFound, or what the chain raises."""
         if not request.model:
             raise InvalidRequest("model is missing: GET /v1/models lists them", param="model", code="missing_field")
-        if not principal.may_use(request.model):
-            raise ModelNotFound(f"no model {request.model[:200]!r}: GET /v1/models lists those this key may use")
-        targets = self._catalog.chain(request.model)
-        if any(target.mode != "embedding" for target in targets):
-            raise InvalidRequest(f"{request.model!r} is not an embedding model", param="model", code="wrong_model_kind")
+        targets = self._catalog.chain_for(principal, request.model, "embedding")
         call = EmbeddingCall(
             alias=request.model, texts=_texts(request), kind=request.input_type, dimensions=request.dimensions
         )

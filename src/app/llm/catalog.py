@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.errors import ModelNotFound
+from app.errors import InvalidRequest, ModelNotFound
 from app.llm.config import ROUTER_PARAMS, ModelEntry, ModelsConfig, read_models_config
 from app.llm.model import Mode, Target, Timeouts, TransportName
 from app.llm.prices import FREE, KnownModel, known_models, price_of
 from plugins.contract.errors import SettingsError
+from plugins.contract.principal import Principal
 
 LOCAL = "wattos-local"
 EXTRACTIVE = "wattos-extractive"
@@ -51,6 +52,16 @@ class Catalog:
             return self._chains[alias]
         except KeyError:
             raise ModelNotFound(f"no model {alias[:200]!r}: GET /v1/models lists those there are") from None
+
+    def chain_for(self, principal: Principal, alias: str, mode: Mode) -> tuple[Target, ...]:
+        """The chain for this caller and this kind of call. Raises: ModelNotFound, InvalidRequest."""
+        if not principal.may_use(alias):
+            raise ModelNotFound(f"no model {alias[:200]!r}: GET /v1/models lists those this key may use")
+        targets = self.chain(alias)
+        if any(target.mode != mode for target in targets):
+            article = "an" if mode == "embedding" else "a"
+            raise InvalidRequest(f"{alias!r} is not {article} {mode} model", param="model", code="wrong_model_kind")
+        return targets
 
     def mode(self, alias: str) -> Mode:
         return self.chain(alias)[0].mode

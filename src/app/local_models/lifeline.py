@@ -5,21 +5,18 @@ Runs in the child, before anything heavy is imported. Standard library only.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 from typing import BinaryIO
 
-PR_SET_PDEATHSIG = 1
-"""prctl(2): send me this signal when the thread that forked me is gone."""
+from app.processes import die_with_parent
 
 
 def attach_to_parent() -> tuple[BinaryIO, BinaryIO]:
     """Tie this process to its parent. Returns: the binary pipes (from the parent, to the parent); flush the second.
 
     Two ties, because each has a gap: the end of stdin works everywhere but needs the child to be reading, and not to be
-    held open by a stray fork of the parent; PR_SET_PDEATHSIG cannot be missed, but is Linux only. It fires when the
+    held open by a stray fork of the parent; the kernel's signal cannot be missed, but is Linux only. It fires when the
     forking *thread* ends, so the parent forks in the thread of its event loop (asyncio and uvloop both do).
 
     Ctrl-C reaches the whole terminal group and `systemctl stop` the whole cgroup, while the parent may still be
@@ -28,8 +25,7 @@ def attach_to_parent() -> tuple[BinaryIO, BinaryIO]:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent(signal.SIGKILL)
     to_parent = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not land between the frames
     return os.fdopen(os.dup(0), "rb"), to_parent

@@ -8,7 +8,8 @@ from litestar import Request, Router, delete, get, post
 from litestar.datastructures import State
 from litestar.response import Stream
 
-from app.http.pages import DEFAULT_LIMIT, Limit, Order, Page, PageRequest, page
+from app.database.paging import DEFAULT_LIMIT, Order, PageRequest
+from app.http.pages import Limit, Page, page
 from app.ids import decode_id
 from app.knowledge.files.form import UploadForm
 from app.knowledge.files.schemas import Deleted, FileOut

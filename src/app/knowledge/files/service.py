@@ -10,8 +10,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from uuid import UUID
 
 from app.database.engine import Database
+from app.database.paging import PageRequest, Rows
 from app.errors import BodyTooLarge, InvalidRequest, NotFound
-from app.http.pages import PageRequest, Rows
 from app.ids import new_id
 from app.knowledge.files import store
 from app.knowledge.files.model import Purpose, StoredFile

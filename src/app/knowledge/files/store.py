@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.http.pages import PageRequest, Rows
+from app.database.paging import PageRequest, Rows, keyset
 from app.knowledge.files.model import StoredFile
 from app.knowledge.files.tables import FileRow
 
@@ -57,17 +57,11 @@ async def file_by_id(session: AsyncSession, tenant_id: UUID, file_id: UUID) -> S
 async def list_files(
     session: AsyncSession, tenant_id: UUID, wanted: PageRequest, purpose: str | None
 ) -> Rows[StoredFile]:
-    statement = (
-        select(*_FILE)
-        .where(FileRow.tenant_id == tenant_id)
-        .order_by(FileRow.id.desc() if wanted.order == "desc" else FileRow.id)
-        .limit(wanted.limit + 1)
-    )
+    statement = select(*_FILE).where(FileRow.tenant_id == tenant_id)
     if purpose is not None:
         statement = statement.where(FileRow.purpose == purpose)
-    if wanted.after is not None:
-        statement = statement.where(FileRow.id < wanted.after if wanted.order == "desc" else FileRow.id > wanted.after)
-    return Rows.cut([StoredFile(**row._mapping) for row in await session.execute(statement)], wanted.limit)
+    rows = await session.execute(keyset(statement, FileRow.id, wanted))
+    return Rows.cut([StoredFile(**row._mapping) for row in rows], wanted.limit)
 
 
 async def delete_file(session: AsyncSession, tenant_id: UUID, file_id: UUID) -> bool:

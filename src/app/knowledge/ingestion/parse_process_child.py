@@ -1,7 +1,6 @@
 """The process in which one file is parsed. Started by `parse_process`, which describes the wire; not for other use."""
 
 import contextlib
-import ctypes
 import os
 import resource
 import signal
@@ -15,8 +14,7 @@ import msgspec
 from app.knowledge.ingestion.errors import DocumentError, FileTooComplex, UnreadableFile
 from app.knowledge.ingestion.parse_process_wire import FRAME_LENGTH, MISSING_SOURCE, ParseReply, ParseRequest
 from app.knowledge.ingestion.parsing import parse
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from app.processes import die_with_parent
 
 
 def main() -> None:
@@ -48,8 +46,7 @@ def _read_frame(stream: BinaryIO) -> bytes:
 
 def _die_with(parent_pid: int) -> None:
     """On Linux the kernel kills this process with its parent; elsewhere the limit on CPU time ends it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent(signal.SIGKILL)
     if os.getppid() != parent_pid:  # it was gone before the kernel was asked
         os._exit(1)
 

@@ -5,8 +5,9 @@ from typing import Any
 from litestar import Request, Router, delete, get, post
 from litestar.datastructures import State
 
+from app.database.paging import DEFAULT_LIMIT, Order, PageRequest
 from app.http.body import decode_body
-from app.http.pages import DEFAULT_LIMIT, Limit, Order, Page, PageRequest, page
+from app.http.pages import Limit, Page, page
 from app.ids import decode_id
 from app.knowledge.retrieval.service import VectorRetriever
 from app.knowledge.stores.model import FileStatus

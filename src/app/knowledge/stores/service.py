@@ -9,8 +9,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database.engine import Database
+from app.database.paging import PageRequest, Rows
 from app.errors import InvalidRequest, NotFound
-from app.http.pages import PageRequest, Rows
 from app.ids import encode_id, new_id
 from app.jobs.queue import enqueue
 from app.knowledge.stores import store

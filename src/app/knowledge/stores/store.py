@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.http.pages import PageRequest, Rows
+from app.database.paging import PageRequest, Rows, keyset
 from app.knowledge.files.tables import DocumentRow, FileRow
 from app.knowledge.stores.model import FileCounts, StoreFile, VectorStore
 from app.knowledge.stores.tables import VectorStoreFileRow, VectorStoreRow
@@ -32,13 +33,13 @@ _IN_STORE = (
 def _stores(tenant_id: UUID) -> Select[tuple[object, ...]]:
     """Stores with the counts of their files, in one statement."""
 
-    def counted(status: str) -> object:
+    def counted(status: str) -> ColumnElement[int]:
         return func.count().filter(VectorStoreFileRow.status == status).label(status)
 
     counts = (
         select(
             VectorStoreFileRow.store_id,
-            *(counted(status) for status in ("in_progress", "completed", "failed", "cancelled")),  # type: ignore[call-overload]
+            *(counted(status) for status in ("in_progress", "completed", "failed", "cancelled")),
             func.count().label("total"),
             func.sum(VectorStoreFileRow.n_bytes).label("n_bytes"),
         )
@@ -53,10 +54,9 @@ def _stores(tenant_id: UUID) -> Select[tuple[object, ...]]:
     )
 
 
-def _store(row: Sequence[object]) -> VectorStore:
-    found = row[0]
-    assert isinstance(found, VectorStoreRow)
-    in_progress, completed, failed, cancelled, total, n_bytes = (int(n or 0) for n in row[2:8])  # type: ignore[call-overload]
+def _store(row: Sequence[Any]) -> VectorStore:
+    found: VectorStoreRow = row[0]
+    in_progress, completed, failed, cancelled, total, n_bytes = (int(n or 0) for n in row[2:8])
     return VectorStore(
         id=found.id,
         name=found.name,
@@ -92,12 +92,7 @@ async def store_by_id(session: AsyncSession, tenant_id: UUID, store_id: UUID) ->
 
 
 async def list_stores(session: AsyncSession, tenant_id: UUID, wanted: PageRequest) -> Rows[VectorStore]:
-    statement = _stores(tenant_id)
-    statement = statement.order_by(VectorStoreRow.id.desc() if wanted.order == "desc" else VectorStoreRow.id)
-    if wanted.after is not None:
-        newer = wanted.order == "asc"
-        statement = statement.where(VectorStoreRow.id > wanted.after if newer else VectorStoreRow.id < wanted.after)
-    rows = await session.execute(statement.limit(wanted.limit + 1))
+    rows = await session.execute(keyset(_stores(tenant_id), VectorStoreRow.id, wanted))
     return Rows.cut([_store(tuple(row)) for row in rows], wanted.limit)
 
 
@@ -172,13 +167,10 @@ async def file_in_store(session: AsyncSession, tenant_id: UUID, store_id: UUID, 
 async def list_files(
     session: AsyncSession, tenant_id: UUID, store_id: UUID, wanted: PageRequest, status: str | None
 ) -> Rows[StoreFile]:
-    column = VectorStoreFileRow.file_id
-    statement = _files(tenant_id, store_id).order_by(column.desc() if wanted.order == "desc" else column)
+    statement = _files(tenant_id, store_id)
     if status is not None:
         statement = statement.where(VectorStoreFileRow.status == status)
-    if wanted.after is not None:
-        statement = statement.where(column < wanted.after if wanted.order == "desc" else column > wanted.after)
-    rows = await session.execute(statement.limit(wanted.limit + 1))
+    rows = await session.execute(keyset(statement, VectorStoreFileRow.file_id, wanted))
     return Rows.cut([StoreFile(**row._mapping) for row in rows], wanted.limit)
 
 

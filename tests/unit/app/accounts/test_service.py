@@ -10,8 +10,8 @@ from app.accounts.key_lookup import DatabaseKeyLookup
 from app.accounts.model import ApiKey, Tenant
 from app.accounts.service import AccountsService, require_platform_admin
 from app.database.engine import Database
+from app.database.paging import PageRequest
 from app.errors import Conflict, InvalidRequest, NotFound
-from app.http.pages import PageRequest
 from app.ids import new_id
 from plugins.contract.credentials import KEY_PREFIX, hash_key
 from plugins.contract.errors import PermissionDenied, RetryableError

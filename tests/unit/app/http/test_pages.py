@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.http.pages import Rows, page
+from app.database.paging import Rows
+from app.http.pages import page
 
 
 @given(n_rows=st.integers(0, 12), limit=st.integers(1, 5))

@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.accounts.service import AccountsService
 from app.database.engine import Database
 from app.database.errors import DatabaseUnavailable
+from app.database.paging import PageRequest
 from app.errors import BodyTooLarge, InvalidRequest, NotFound
-from app.http.pages import PageRequest
 from app.ids import new_id
 from app.knowledge.files.model import Purpose, StoredFile
 from app.knowledge.files.objects import ObjectStore

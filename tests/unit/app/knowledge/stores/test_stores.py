@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from app.database.engine import Database
+from app.database.paging import PageRequest
 from app.errors import InvalidRequest, NotFound
-from app.http.pages import PageRequest
 from app.ids import new_id
 from unit.app.knowledge.stores.support import Library
 
