@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check fix migrate lock
+.PHONY: help setup tools demo run lint test check test-newest docs fix migrate lock
 
 help: ## show this help
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: .venv/.installed ## make .venv with wattos in it
 
@@ -19,12 +19,24 @@ demo: setup ## the main job: documents in, cited answers out, through a fallback
 run: setup ## serve on 127.0.0.1:8080 with embedded defaults (ARGS=--port …)
 	@$(BIN)/wattos serve $(ARGS)
 
-test: setup ## lint, types, import rules, tests: what CI runs
-	@sh scripts/check.sh
+tools: setup node_modules/.installed ## fetch what only other registries have: npm's tools, promtool
+
+node_modules/.installed: package-lock.json scripts/tools.sh
+	@sh scripts/tools.sh
+
+lint: setup ## format, lint, types and import rules only
+	@sh scripts/lint.sh
+
+test: lint tools ## lint, types, import rules, tests (ARGS=… goes to pytest)
 	@MODELS_DIR=.data/models $(BIN)/wattos models pull && $(BIN)/python -m pytest $(ARGS)
 
-check: setup ## lint, types and import rules only
-	@sh scripts/check.sh
+check: test ## what CI runs, which is `make test`
+
+test-newest: setup tools ## the tests again on the newest Python found
+	@sh scripts/test_newest.sh $(ARGS)
+
+docs: setup ## write the generated pages anew: settings, errors, metrics, readiness
+	@$(BIN)/python -m scripts.generate
 
 fix: setup ## format and mend what can be mended by itself
 	@$(BIN)/ruff check --fix-only src tests migrations scripts && $(BIN)/ruff format src tests migrations scripts

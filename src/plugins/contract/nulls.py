@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
-from plugins.contract.ports import Counter, Histogram
+from plugins.contract.ports import Counter, Gauge, Histogram
 from plugins.contract.principal import KeyRecord, TenantId
 
 T = TypeVar("T")
 
 
 class NullInstrument:
-    """Counts and observes nothing."""
+    """Counts, observes and holds nothing."""
 
     def add(self, amount: float = 1, /, *labels: str) -> None:
         pass
 
     def observe(self, value: float, /, *labels: str) -> None:
+        pass
+
+    def set(self, value: float, /, *labels: str) -> None:
         pass
 
 
@@ -32,6 +35,9 @@ class NullMeter:
     def histogram(
         self, name: str, description: str, labels: Sequence[str] = (), buckets: Sequence[float] = ()
     ) -> Histogram:
+        return self._instrument
+
+    def gauge(self, name: str, description: str, labels: Sequence[str] = ()) -> Gauge:
         return self._instrument
 
 

@@ -25,6 +25,12 @@ class Histogram(Protocol):
     def observe(self, value: float, /, *labels: str) -> None: ...
 
 
+class Gauge(Protocol):
+    """A number that goes up and down, per combination of label values."""
+
+    def set(self, value: float, /, *labels: str) -> None: ...
+
+
 class Meter(Protocol):
     """Makes instruments. Label values must come from bounded sets; `labels` gives their names, in order.
 
@@ -36,6 +42,8 @@ class Meter(Protocol):
     def histogram(
         self, name: str, description: str, labels: Sequence[str] = (), buckets: Sequence[float] = ()
     ) -> Histogram: ...
+
+    def gauge(self, name: str, description: str, labels: Sequence[str] = ()) -> Gauge: ...
 
 
 class Guard(Protocol):

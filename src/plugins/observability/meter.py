@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client import Counter as PrometheusCounter
+from prometheus_client import Gauge as PrometheusGauge
 from prometheus_client import Histogram as PrometheusHistogram
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from plugins.contract.ports import Counter, Histogram
+from plugins.contract.ports import Counter, Gauge, Histogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 """The text exposition that every Prometheus since 0.4 reads; Litestar adds the charset."""
@@ -39,12 +40,20 @@ class _Histogram:
         (self.metric.labels(*labels) if labels else self.metric).observe(value)
 
 
+class _Gauge:
+    def __init__(self, metric: PrometheusGauge) -> None:
+        self.metric = metric
+
+    def set(self, value: float, /, *labels: str) -> None:
+        (self.metric.labels(*labels) if labels else self.metric).set(value)
+
+
 class PrometheusMeter:
     """Instruments by name. Raises: ValueError when a name is asked for again with another kind or other labels."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._instruments: dict[str, _Counter | _Histogram] = {}
+        self._instruments: dict[str, _Counter | _Histogram | _Gauge] = {}
         self._shapes: dict[str, tuple[str, tuple[str, ...]]] = {}
         ProcessCollector(registry=self._registry)
 
@@ -68,11 +77,19 @@ class PrometheusMeter:
         self._instruments[name] = made
         return made
 
+    def gauge(self, name: str, description: str, labels: Sequence[str] = ()) -> Gauge:
+        known = self._known(name, "gauge", labels)
+        if isinstance(known, _Gauge):
+            return known
+        made = _Gauge(PrometheusGauge(name, description, labels, registry=self._registry))
+        self._instruments[name] = made
+        return made
+
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format. Takes milliseconds at some thousand series: not for the loop."""
         return generate_latest(_WithoutCreated(self._registry))
 
-    def _known(self, name: str, kind: str, labels: Sequence[str]) -> _Counter | _Histogram | None:
+    def _known(self, name: str, kind: str, labels: Sequence[str]) -> _Counter | _Histogram | _Gauge | None:
         shape = (kind, tuple(labels))
         if self._shapes.setdefault(name, shape) != shape:
             raise ValueError(f"{name} is already a {self._shapes[name]}, not a {shape}")
