@@ -31,22 +31,22 @@ _KEY = (
 async def insert_tenant(session: AsyncSession, *, id: UUID, name: str, slug: str) -> Tenant:
     """Raises: IntegrityError when the slug is taken."""
     statement = insert(TenantRow).values(id=id, name=name, slug=slug).returning(*_TENANT)
-    return Tenant(**(await session.execute(statement)).one()._mapping)
+    return Tenant(**(await session.execute(statement)).mappings().one())
 
 
 async def tenant_by_id(session: AsyncSession, tenant_id: UUID) -> Tenant | None:
-    row = (await session.execute(select(*_TENANT).where(TenantRow.id == tenant_id))).one_or_none()
-    return Tenant(**row._mapping) if row else None
+    row = (await session.execute(select(*_TENANT).where(TenantRow.id == tenant_id))).mappings().one_or_none()
+    return Tenant(**row) if row else None
 
 
 async def tenant_by_slug(session: AsyncSession, slug: str) -> Tenant | None:
-    row = (await session.execute(select(*_TENANT).where(TenantRow.slug == slug))).one_or_none()
-    return Tenant(**row._mapping) if row else None
+    row = (await session.execute(select(*_TENANT).where(TenantRow.slug == slug))).mappings().one_or_none()
+    return Tenant(**row) if row else None
 
 
 async def list_tenants(session: AsyncSession, wanted: PageRequest) -> Rows[Tenant]:
     rows = await session.execute(keyset(select(*_TENANT), TenantRow.id, wanted))
-    return Rows.cut([Tenant(**row._mapping) for row in rows], wanted.limit)
+    return Rows[Tenant].cut([Tenant(**row) for row in rows.mappings()], wanted.limit)
 
 
 async def insert_key(
@@ -77,13 +77,13 @@ async def insert_key(
         )
         .returning(*_KEY)
     )
-    return _key((await session.execute(statement)).one()._mapping)
+    return _key((await session.execute(statement)).mappings().one())
 
 
 async def list_keys(session: AsyncSession, tenant_id: UUID, wanted: PageRequest) -> Rows[ApiKey]:
     statement = select(*_KEY).where(ApiKeyRow.tenant_id == tenant_id)
     rows = await session.execute(keyset(statement, ApiKeyRow.id, wanted))
-    return Rows.cut([_key(row._mapping) for row in rows], wanted.limit)
+    return Rows[ApiKey].cut([_key(row) for row in rows.mappings()], wanted.limit)
 
 
 async def tenant_of_key(session: AsyncSession, key_id: UUID) -> UUID | None:

@@ -29,8 +29,9 @@ class ExtractiveTransport:
 
     async def complete(self, target: Target, call: ChatCall) -> Reply:
         answer = await self._answer(call)
-        message = {"role": "assistant", "content": answer.text, "refusal": None, "annotations": annotations_of(answer)}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+        message: dict[str, object] = {"role": "assistant", "content": answer.text, "refusal": None}
+        message["annotations"] = annotations_of(answer)
+        choice: dict[str, object] = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
         body = self._envelope(call.alias, "chat.completion", [choice])
         body["usage"] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
         return Reply(body=msgspec.json.encode(body), usage=NO_TOKENS)
@@ -40,7 +41,7 @@ class ExtractiveTransport:
         answer = await self._answer(call)
         envelope = self._envelope(call.alias, "chat.completion.chunk", [])
         deltas: list[dict[str, object]] = [{"role": "assistant", "content": ""}]
-        deltas += [{"content": line} for line in answer.text.splitlines(keepends=True)]
+        deltas.extend({"content": line} for line in answer.text.splitlines(keepends=True))
         deltas.append({"annotations": annotations_of(answer)})
         for delta in deltas:
             finish = "stop" if "annotations" in delta else None

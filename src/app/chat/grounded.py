@@ -35,7 +35,7 @@ class CitedReply:
         """A finished completion with `annotations` on each message, and `x_wattos`."""
         reply = _decode(body)
         for choice in reply.get("choices", []):
-            message = choice.get("message") or {}
+            message: dict[str, Any] = choice.get("message") or {}
             # The extractive answerer brings its own.
             message.setdefault("annotations", self._annotations(message.get("content") or ""))
         reply["x_wattos"] = extra

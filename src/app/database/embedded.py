@@ -17,7 +17,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
@@ -211,7 +211,7 @@ class EmbeddedPostgres:
             )
 
     @contextlib.contextmanager
-    def _output(self, program: str) -> Iterator[int | BinaryIO]:
+    def _output(self, program: str) -> Generator[int | BinaryIO]:
         if program != "postgres":
             yield asyncio.subprocess.PIPE
             return
@@ -220,7 +220,7 @@ class EmbeddedPostgres:
 
 
 @contextlib.asynccontextmanager
-async def embedded_postgres(data_dir: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[str]:
+async def embedded_postgres(data_dir: Path, settings: Mapping[str, str] | None = None) -> AsyncGenerator[str]:
     """The URL of a running embedded server while the context is open."""
     server = EmbeddedPostgres(data_dir, settings)
     try:

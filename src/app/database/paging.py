@@ -6,7 +6,7 @@ Ids are UUIDv7, so their order is the order of creation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -37,7 +37,7 @@ class Rows(msgspec.Struct, Generic[T], frozen=True):
     has_more: bool
 
     @classmethod
-    def cut(cls, found: Sequence[T], limit: int) -> Rows[T]:
+    def cut(cls, found: Sequence[T], limit: int) -> Self:
         """From the `limit + 1` rows that `keyset` asks for."""
         return cls(list(found[:limit]), len(found) > limit)
 

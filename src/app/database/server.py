@@ -7,6 +7,7 @@ import logging
 
 import psycopg
 from psycopg import pq
+from psycopg.conninfo import make_conninfo
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -47,7 +48,7 @@ async def wait_until_up(url: str, wait_s: float = WAIT_S) -> None:
     Raises: DatabaseUnavailable after `wait_s`, DatabaseUnfit for a URL with options that libpq does not know.
     """
     try:
-        address = psycopg.conninfo.make_conninfo(plain_url(url), connect_timeout=CONNECT_TIMEOUT_S)
+        address = make_conninfo(plain_url(url), connect_timeout=CONNECT_TIMEOUT_S)
     except psycopg.ProgrammingError as exc:
         raise DatabaseUnfit("DATABASE_URL has an option that PostgreSQL does not know") from exc
     deadline = asyncio.get_running_loop().time() + wait_s

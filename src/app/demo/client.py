@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def make_tenant_and_key(url: str, admin_key: str, slug: str) -> str:
     """The API key. The tenant is made at the demo's first run and found again later."""
     with httpx.Client(base_url=f"{url}/api/v1", headers={"authorization": f"Bearer {admin_key}"}, timeout=30) as api:
         made = api.post("/tenants", json={"name": "Demo", "slug": slug})
-        if made.status_code == httpx.codes.CONFLICT:
+        if made.status_code == HTTPStatus.CONFLICT:
             page: dict[str, Any] = api.get("/tenants", params={"limit": 100}).raise_for_status().json()
             tenant_id = next(t["id"] for t in page["data"] if t["slug"] == slug)
         else:
@@ -105,7 +106,8 @@ def ask(client: OpenAI, terminal: Terminal, model: str, question: str, *, store_
     for chunk in raw.parse():
         if chunk.usage is not None:
             said.input_tokens, said.output_tokens = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
-            said.cost_nusd = ((chunk.model_extra or {}).get("x_wattos") or {}).get("cost_nusd")
+            ours: dict[str, Any] = (chunk.model_extra or {}).get("x_wattos") or {}
+            said.cost_nusd = ours.get("cost_nusd")
         for choice in chunk.choices:
             piece = choice.delta.content or ""
             if piece and not said.text:

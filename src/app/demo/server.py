@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -61,7 +62,7 @@ class ServerProcess:
             if self._process is None or self._process.poll() is not None:
                 raise DemoFailed(f"the server ended at start; the end of {self.log}:\n{self._tail()}")
             try:
-                if httpx.get(f"{self.url}/health/readiness", timeout=5).status_code == httpx.codes.OK:
+                if httpx.get(f"{self.url}/health/readiness", timeout=5).status_code == HTTPStatus.OK:
                     return
             except httpx.TransportError:
                 pass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -41,7 +41,7 @@ class Terminal:
         self.console.print(text, end="", markup=False, soft_wrap=True)
 
     @contextmanager
-    def progress(self) -> Iterator[ShowProgress]:
+    def progress(self) -> Generator[ShowProgress]:
         if not self.console.is_terminal:
             shown: set[str] = set()
 

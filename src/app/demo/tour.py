@@ -102,7 +102,7 @@ def _fallback(terminal: Terminal, client: OpenAI) -> list[str]:
     terminal.line(f"\n? {question}", style="bold")
     said = ask(client, terminal, CHAIN, question)
     _trail(terminal, said)
-    problems = []
+    problems: list[str] = []
     if said.attempts < 2 or "unreachable" in said.target:
         problems.append(f"the chain did not fall back: target {said.target}, attempts {said.attempts}")
     if not said.text.strip() or not said.output_tokens:

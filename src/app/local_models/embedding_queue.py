@@ -43,7 +43,7 @@ class Job:
     """One call: its texts (UTF-8), how far it is, and where its result goes. `max_tokens` None: texts of any length."""
 
     def __init__(self, kind: Kind, texts: Sequence[bytes], max_tokens: int | None, dimensions: int) -> None:
-        self.kind = kind
+        self.kind: Kind = kind
         self.texts = texts
         self.n_bytes = sum(map(len, texts))
         self.crashes = 0
@@ -89,7 +89,7 @@ class LaneQueue:
     """The jobs of one lane. After each batch it is the next job's turn: a short one never waits for a long one."""
 
     def __init__(self, lane: Lane, limits: LaneLimits) -> None:
-        self.lane = lane
+        self.lane: Lane = lane
         self.limits = limits
         self._waiting: deque[Job] = deque()
         self._in_child: Job | None = None

@@ -4,6 +4,10 @@ Started as `python -m app.local_models.model_server_child`; reads one line of JS
 with one line of JSON (`Listening`) on stdout when the model answers, and leaves at the end of stdin.
 """
 
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false, reportAttributeAccessIssue=false
+# xllamacpp is an extension module without stubs.
+
 from __future__ import annotations
 
 import msgspec
@@ -63,7 +67,8 @@ def serve(options: ServerOptions) -> tuple[object, int]:
     params.ui = False
     params.endpoint_slots = False  # it would show other callers' prompts
     server = xllamacpp.Server(params)
-    return server, int(server.listening_address.rsplit(":", 1)[1])
+    address: str = server.listening_address
+    return server, int(address.rsplit(":", 1)[1])
 
 
 def main() -> None:

