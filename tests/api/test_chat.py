@@ -13,6 +13,8 @@ import pytest
 from gateway import Gateway
 from upstream import answers, fails, hangs
 
+pytestmark = pytest.mark.requirement("SVC-1")
+
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 LEAVING_S = 1.0
 """Within that the upstream's connection must be closed once a client has left."""
@@ -49,6 +51,7 @@ def test_price_is_taken_from_the_price_file_or_left_out(gateway: Gateway) -> Non
     assert "x-wattos-cost-nusd" not in gateway.ask("free").headers
 
 
+@pytest.mark.requirement("RES-3")
 def test_chat_falls_back_when_the_first_target_is_unreachable(gateway: Gateway) -> None:
     """The client sees the alias it asked for, and in the headers who answered."""
     response = gateway.ask("backed")
@@ -141,6 +144,7 @@ def test_first_bytes_reach_the_client_while_the_upstream_holds_the_rest(gateway:
     assert text == "Hello world"
 
 
+@pytest.mark.requirement("RES-3")
 def test_stream_falls_back_silently_before_the_first_token(gateway: Gateway) -> None:
     """One role, one text, one `[DONE]`."""
     gateway.upstream.on("doomed-1", answers("wrong", die_after=0))

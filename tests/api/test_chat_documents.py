@@ -11,6 +11,8 @@ import pytest
 from gateway import Gateway
 from upstream import answers, fails
 
+pytestmark = pytest.mark.requirement("SVC-4")
+
 HANDBOOK = """# Käfer handbook 🐞
 
 ## Wartung

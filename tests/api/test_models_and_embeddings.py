@@ -14,6 +14,8 @@ import pytest
 from gateway import Gateway
 from upstream import embeds, fails, hangs
 
+pytestmark = pytest.mark.requirement("SVC-1")
+
 
 def test_models_are_those_of_the_configuration(gateway: Gateway) -> None:
     """In its order; the two that documents need are always there."""

@@ -13,6 +13,8 @@ from plugins.contract.nulls import NullCache
 from plugins.contract.ports import Cache
 from plugins.contract.principal import TenantId
 
+pytestmark = pytest.mark.requirement("PERF-1")
+
 CACHES: dict[str, Callable[[], Cache]] = {
     "null": NullCache,
     "memory": lambda: MemoryCache(max_bytes=1 << 20, max_entry_bytes=1 << 16),

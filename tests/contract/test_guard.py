@@ -13,6 +13,8 @@ from plugins.contract.ports import Guard
 from plugins.resilience.config import ResilienceSettings
 from plugins.resilience.guard import ResilientGuard
 
+pytestmark = pytest.mark.requirement("RES-1")
+
 SETTINGS = ResilienceSettings(retry_initial_delay=0, circuit_breaker_failure_threshold=100)
 GUARDS: dict[str, Callable[[], Guard]] = {
     "null": NullGuard,

@@ -15,6 +15,8 @@ from app.database.errors import DatabaseUnavailable, DatabaseUnfit
 from app.database.server import async_url
 from postgres import Cluster
 
+pytestmark = pytest.mark.requirement("PERF-2")
+
 TENANT = uuid4()
 
 

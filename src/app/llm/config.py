@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import yaml
@@ -92,12 +92,12 @@ def read_models_config(path: Path, env: Mapping[str, str]) -> ModelsConfig:
 def _resolve(value: Any, env: Mapping[str, str], file: str, place: str) -> Any:
     """Replace each `os.environ/NAME`. Raises: SettingsError for a variable that is not set."""
     if isinstance(value, dict):
-        mapping: dict[Any, Any] = value
+        mapping = cast("dict[object, object]", value)
         # `model_list:` with nothing behind it (all lines commented out, say) is as good as no line at all.
         items = ((str(k), v) for k, v in mapping.items() if v is not None)
         return {k: _resolve(v, env, file, f"{place}.{k}" if place else k) for k, v in items}
     if isinstance(value, list):
-        entries: list[Any] = value
+        entries = cast("list[object]", value)
         return [_resolve(v, env, file, f"{place}[{n}]") for n, v in enumerate(entries)]
     if isinstance(value, str) and value.startswith(ENVIRONMENT):
         name = value.removeprefix(ENVIRONMENT)

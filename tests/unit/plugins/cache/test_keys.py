@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.cache.keys import create_key
 from plugins.contract.principal import DEFAULT_TENANT_ID, TenantId
+
+pytestmark = pytest.mark.requirement("PERF-1")
 
 texts = st.text(st.characters(exclude_categories=()), max_size=8)  # lone surrogates too
 parts = st.lists(texts | st.binary(max_size=8), max_size=5)

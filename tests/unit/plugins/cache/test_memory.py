@@ -15,6 +15,8 @@ from plugins.contract.capabilities import Capabilities
 from plugins.contract.errors import SettingsError
 from unit.plugins.harness import FakeClock, RecordingMeter, build, eventually, serving
 
+pytestmark = pytest.mark.requirement("PERF-1")
+
 MAX_BYTES = 3 * ENTRY_OVERHEAD_BYTES
 
 operations = st.lists(

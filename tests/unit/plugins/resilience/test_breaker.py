@@ -11,6 +11,8 @@ from plugins.contract.errors import AuthenticationFailed, CircuitOpen, Retryable
 from plugins.resilience.breaker import Breaker, BreakerPolicy, State
 from unit.plugins.harness import FakeClock, eventually
 
+pytestmark = pytest.mark.requirement("RES-1")
+
 POLICY = BreakerPolicy(failure_threshold=3, reset_timeout_s=60, monitoring_period_s=30)
 
 

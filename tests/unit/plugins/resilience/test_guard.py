@@ -15,6 +15,8 @@ from plugins.resilience.guard import ResilientGuard
 from plugins.resilience.plugin import ResiliencePlugin
 from unit.plugins.harness import FakeClock, RecordingMeter
 
+pytestmark = pytest.mark.requirement("RES-2")
+
 
 class Dependency:
     """Answers with each of the given outcomes in turn, then with "ok"."""
