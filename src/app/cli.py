@@ -163,6 +163,15 @@ def list_plugins() -> None:
         click.echo(f"{state.name:<16}{'on' if state.enabled else 'off':<5}{state.version:<10}{state.reason}")
 
 
+@main.command("settings")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def list_settings(as_json: bool) -> None:
+    """Every setting with its value and origin; secrets are masked. Starts nothing."""
+    from app.commands import show_settings
+
+    _run(show_settings, as_json)
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises: SettingsError when the port is taken or the address is not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

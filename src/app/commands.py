@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import rich_click as click
 
 from app.errors import NotFound
@@ -40,6 +41,20 @@ async def check_database(env: Mapping[str, str]) -> None:
     async with database_url(read_settings(env), migrate=False) as url:
         await check(url)
         click.echo("the database has exactly the schema that this release expects")
+
+
+async def show_settings(env: Mapping[str, str], as_json: bool) -> None:
+    """Prints each setting with its value, masked where it is secret, and its origin."""
+    from app.effective_settings import effective_settings
+
+    rows, warnings = effective_settings(env)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
+        return
+    for row in rows:
+        click.echo(f"{row.variable:<44} {row.value or '-':<28} {row.origin}")
 
 
 async def create_tenant(env: Mapping[str, str], slug: str, name: str) -> None:

@@ -24,6 +24,7 @@ from app.chat.routes import create_chat_completion
 from app.chat.service import ChatService
 from app.embeddings.routes import create_embedding
 from app.embeddings.service import EmbeddingService
+from app.environment import check_environment
 from app.http.context import dependencies
 from app.http.errors import exception_handlers
 from app.knowledge.answering.extractive import ExtractiveAnswerer
@@ -47,8 +48,8 @@ from app.operations.plugins.routes import list_plugins
 from app.runtime import Runtime
 from app.settings import Settings, read_settings
 from plugins.contract.capabilities import Capabilities
-from plugins.contract.discovery import Discovered, discover
-from plugins.contract.errors import SettingsError, WattosError
+from plugins.contract.discovery import discover
+from plugins.contract.errors import WattosError
 
 logger = logging.getLogger("app")
 
@@ -64,7 +65,8 @@ def build_app(env: Mapping[str, str]) -> Litestar:
     settings = read_settings(env)
     env = {**env, "ADMIN_KEY": ensure_admin_key(env, settings).value}
     discovered = discover(env)
-    _refuse_anonymous_production(settings, discovered)
+    for warning in check_environment(env, settings, discovered):
+        logger.warning(warning)
     runtime = Runtime(settings, env)
     plugins = [plugin.from_env(env) for plugin in discovered.enabled]
     capabilities = Capabilities(key_lookup=DatabaseKeyLookup(runtime.database))
@@ -191,12 +193,3 @@ def _given(value: Any) -> Provide:
         return value
 
     return Provide(provide, sync_to_thread=False)
-
-
-def _refuse_anonymous_production(settings: Settings, discovered: Discovered) -> None:
-    is_secured = any(state.name == "security" and state.enabled for state in discovered.states)
-    if settings.is_production and not is_secured and not settings.app_allow_anonymous:
-        raise SettingsError(
-            "PLUGINS_SECURITY_ENABLED is off in production: everyone would be the default tenant;"
-            " set APP_ALLOW_ANONYMOUS=true if that is meant"
-        )

@@ -13,6 +13,7 @@ import msgspec
 
 from plugins.contract.env import load_settings
 from plugins.contract.errors import SettingsError
+from plugins.contract.settings import SettingsGroup
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +66,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_production(self) -> bool:
         return self.app_env == "production"
+
+
+GROUP = SettingsGroup("app", Settings)
 
 
 def read_settings(env: Mapping[str, str]) -> Settings:

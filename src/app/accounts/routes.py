@@ -5,7 +5,7 @@ from uuid import UUID
 
 from litestar import Request, Router, delete, get, post
 from litestar.datastructures import State
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from app.accounts.schemas import KeyCreate, KeyCreated, KeyOut, TenantCreate, TenantOut
 from app.accounts.service import AccountsService, require_platform_admin
@@ -65,7 +65,7 @@ async def create_key(request: AnyRequest, principal: Principal, accounts: Accoun
 async def list_keys(
     principal: Principal,
     accounts: AccountsService,
-    of_tenant: Annotated[str, Parameter(query="tenant_id")],
+    of_tenant: Annotated[str, QueryParameter(name="tenant_id")],
     limit: Limit = DEFAULT_LIMIT,
     after: str | None = None,
 ) -> Page[KeyOut]:

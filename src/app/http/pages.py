@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 T = TypeVar("T")
 
-Limit = Annotated[int, Parameter(ge=1, le=100, description="How many at most.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=100, description="How many at most.")]
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from plugins.contract.errors import SettingsError
+from plugins.contract.settings import SettingsGroup
 
 MIB = 1024 * 1024
 
@@ -30,3 +31,6 @@ class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):
                 f"PLUGINS_CACHE_MAX_ENTRY_BYTES={self.max_entry_bytes} cannot be used: "
                 f"it is over PLUGINS_CACHE_MAX_BYTES={self.max_bytes}"
             )
+
+
+SETTINGS = (SettingsGroup("cache", CacheSettings, "PLUGINS_CACHE_"),)

@@ -11,11 +11,12 @@ from litestar import Litestar
 from litestar.config.app import AppConfig
 from msgspec.structs import replace
 
-from plugins.cache.config import CacheSettings
+from plugins.cache.config import SETTINGS, CacheSettings
 from plugins.cache.memory import MemoryCache
 from plugins.contract.capabilities import Capabilities
 from plugins.contract.env import load_settings
 from plugins.contract.plugin import GatewayPlugin
+from plugins.contract.settings import SettingsGroup
 
 
 class CachePlugin(GatewayPlugin):
@@ -26,6 +27,10 @@ class CachePlugin(GatewayPlugin):
     def __init__(self, settings: CacheSettings) -> None:
         self._settings = settings
         self._cache = MemoryCache(max_bytes=settings.max_bytes, max_entry_bytes=settings.max_entry_bytes)
+
+    @classmethod
+    def settings(cls) -> tuple[SettingsGroup, ...]:
+        return SETTINGS
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:

@@ -17,6 +17,7 @@ import msgspec
 from plugins.contract.env import flag
 from plugins.contract.errors import SettingsError
 from plugins.contract.plugin import CONTRACT_VERSION, GatewayPlugin
+from plugins.contract.settings import SettingsGroup
 
 BUILT_IN: Mapping[str, str] = {
     "observability": "plugins.observability.plugin:ObservabilityPlugin",
@@ -25,6 +26,13 @@ BUILT_IN: Mapping[str, str] = {
     "cache": "plugins.cache.plugin:CachePlugin",
 }
 """Name → class, in mounting order: the order of middleware is the order here (design, one request, one direction)."""
+
+WITHOUT_PREFIX: Mapping[str, tuple[str, ...]] = {
+    "observability": ("LOG_LEVEL",),
+    "security": ("ADMIN_KEY",),
+    "resilience": ("CIRCUIT_BREAKER_", "RETRY_"),
+}
+"""How settings of built-ins begin that have no `PLUGINS_<NAME>_` in front: known while that one is off."""
 
 ENTRY_POINT_GROUP = "wattos.plugins"
 _NAME = re.compile(r"[a-z][a-z0-9]*")
@@ -47,6 +55,26 @@ class Discovered(msgspec.Struct, frozen=True):
     states: tuple[PluginState, ...]
     enabled: tuple[type[GatewayPlugin], ...]
 
+    @property
+    def toggles(self) -> tuple[str, ...]:
+        """The variables that switch plugins."""
+        return tuple(toggle_of(state.name) for state in self.states)
+
+    @property
+    def settings(self) -> tuple[SettingsGroup, ...]:
+        """Of the plugins that are on."""
+        return tuple(group for plugin in self.enabled for group in plugin.settings())
+
+    @property
+    def tolerated(self) -> tuple[str, ...]:
+        """How variables begin that belong to a plugin that is off: its module is not imported, so nobody knows more."""
+        off = [state.name for state in self.states if not state.enabled]
+        return tuple(start for name in off for start in (f"PLUGINS_{name.upper()}_", *WITHOUT_PREFIX.get(name, ())))
+
+
+def toggle_of(name: str) -> str:
+    return f"PLUGINS_{name.upper()}_ENABLED"
+
 
 def discover(env: Mapping[str, str], installed: tuple[EntryPoint, ...] | None = None) -> Discovered:
     """Raises: SettingsError for a toggle that names no plugin, a value that is no switch, a clash of names or a plugin
@@ -57,7 +85,7 @@ def discover(env: Mapping[str, str], installed: tuple[EntryPoint, ...] | None = 
     states: list[PluginState] = []
     classes: list[type[GatewayPlugin]] = []
     for name, point in known.items():
-        toggle = f"PLUGINS_{name.upper()}_ENABLED"
+        toggle = toggle_of(name)
         enabled = flag(env, toggle, default=point is None)
         kind = "built-in" if point is None else "third-party"
         reason = f"{toggle}={env[toggle]}" if toggle in env else f"default of {kind} plugins"
@@ -82,7 +110,7 @@ def _third_party(points: tuple[EntryPoint, ...]) -> dict[str, EntryPoint | None]
 
 def _refuse_unknown_toggles(env: Mapping[str, str], known: Mapping[str, object]) -> None:
     """A toggle with a slip in it would silently leave its plugin as it was: refuse what looks like one and is none."""
-    toggles = [f"PLUGINS_{name.upper()}_ENABLED" for name in known]
+    toggles = [toggle_of(name) for name in known]
     for variable in env:
         if variable in toggles or not _LIKE_A_TOGGLE.match(variable):
             continue
@@ -96,7 +124,15 @@ def _refuse_unknown_toggles(env: Mapping[str, str], known: Mapping[str, object])
 
 def _load(name: str, path: str) -> type[GatewayPlugin]:
     module, _, attribute = path.partition(":")
-    plugin = getattr(importlib.import_module(module), attribute)
+    try:
+        plugin = getattr(importlib.import_module(module), attribute)
+    except Exception as exc:
+        if name in BUILT_IN:
+            raise
+        raise SettingsError(
+            f"plugin {name!r} ({path}) cannot be loaded ({type(exc).__name__}): mend or uninstall it, or set"
+            f" {toggle_of(name)}=false"
+        ) from exc
     if not (isinstance(plugin, type) and issubclass(plugin, GatewayPlugin)):
         raise SettingsError(f"plugin {name!r}: {path} is not a GatewayPlugin")
     if plugin.contract_version != CONTRACT_VERSION:

@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar, get_args, get_origin
 import msgspec
 
 from plugins.contract.errors import SettingsError
+from plugins.contract.settings import Setting, SettingsGroup, settings_of
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -28,34 +29,36 @@ def flag(env: Mapping[str, str], name: str, default: bool) -> bool:
 def load_settings(kind: type[S], env: Mapping[str, str], prefix: str = "") -> S:
     """Read each field `name` of the struct from `PREFIX + NAME`. Empty values count as unset.
 
-    Raises: SettingsError naming variable, value and what is allowed.
+    Raises: SettingsError that names each wrong variable, its value and what is allowed.
     """
     values: dict[str, object] = {}
-    for field in msgspec.structs.fields(kind):
-        variable = f"{prefix}{field.name}".upper()
-        raw = env.get(variable)
-        if raw is None or raw == "":
-            if field.required:
-                raise SettingsError(f"{variable} is not set, and is needed: {_describe(field.type)}")
-            continue
-        if _accepts_bool(field.type):
-            values[field.name] = flag(env, variable, False)
-            continue
+    problems: list[str] = []
+    for setting in settings_of([SettingsGroup("", kind, prefix)]):
+        raw = env.get(setting.variable)
         try:
-            values[field.name] = msgspec.convert(raw, field.type, strict=False)
-        except msgspec.ValidationError as exc:
-            shown = "…" if _is_secret(field.name) else repr(raw)
-            raise SettingsError(f"{variable}={shown} cannot be used: {exc}") from None
+            if raw is not None and raw != "":
+                values[setting.field] = _value(setting, raw)
+            elif setting.default is msgspec.NODEFAULT:
+                problems.append(f"{setting.variable} is not set, and is needed: {setting.allowed}")
+        except (msgspec.ValidationError, SettingsError):
+            problems.append(
+                f"{setting.variable}={_quoted(setting, raw or '')} cannot be used: it takes {setting.allowed}"
+            )
+    if problems:
+        raise SettingsError("; ".join(problems))
     return kind(**values)
 
 
-def _is_secret(name: str) -> bool:
-    return any(word in name for word in ("key", "secret", "password", "url"))
+def _value(setting: Setting, raw: str) -> object:
+    if _accepts_bool(setting.kind):
+        return flag({setting.variable: raw}, setting.variable, False)
+    return msgspec.convert(raw, setting.kind, strict=False)
+
+
+def _quoted(setting: Setting, raw: str) -> str:
+    shown = setting.shown(raw)
+    return shown if shown != raw else repr(raw)
 
 
 def _accepts_bool(kind: object) -> bool:
     return kind is bool or (get_origin(kind) is Annotated and get_args(kind)[0] is bool)
-
-
-def _describe(kind: object) -> str:
-    return getattr(kind, "__name__", str(kind))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
-from plugins.contract.ports import Counter, Gauge, Histogram
+from plugins.contract.ports import Counter, Gauge, Histogram, OperationKind
 from plugins.contract.principal import KeyRecord, TenantId
 
 T = TypeVar("T")
@@ -39,6 +39,16 @@ class NullMeter:
 
     def gauge(self, name: str, description: str, labels: Sequence[str] = ()) -> Gauge:
         return self._instrument
+
+    def sample(self, source: Callable[[], Awaitable[None]]) -> None:
+        pass
+
+
+class NullSlowLog:
+    """Observability off: nothing is slow."""
+
+    def took(self, kind: OperationKind, name: str, duration_ms: float) -> None:
+        pass
 
 
 class NullGuard:

@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 from litestar.plugins import InitPlugin
 
 from plugins.contract.capabilities import Capabilities
+from plugins.contract.settings import SettingsGroup
 
 CONTRACT_VERSION = 1
 
@@ -22,6 +23,12 @@ class GatewayPlugin(InitPlugin, abc.ABC):
 
     name: ClassVar[str]
     contract_version: ClassVar[int] = CONTRACT_VERSION
+
+    @classmethod
+    def settings(cls) -> tuple[SettingsGroup, ...]:
+        """What `from_env` reads, for `wattos settings`. A variable that is nearly one of these is refused at start, and
+        so is any other that begins with `PLUGINS_<NAME>_`."""
+        return ()
 
     @classmethod
     @abc.abstractmethod

@@ -5,8 +5,8 @@ Every port that a plugin implements has a null implementation in `nulls`, so tha
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Literal, Protocol, TypeVar
 
 from plugins.contract.principal import KeyRecord, TenantId
 
@@ -44,6 +44,41 @@ class Meter(Protocol):
     ) -> Histogram: ...
 
     def gauge(self, name: str, description: str, labels: Sequence[str] = ()) -> Gauge: ...
+
+    def sample(self, source: Callable[[], Awaitable[None]]) -> None:
+        """`source` sets gauges. It is awaited when the metrics are read, and given up after a second."""
+        ...
+
+
+OperationKind = Literal["request", "statement", "transaction", "model", "embedding", "cache", "job"]
+
+
+class SlowLog(Protocol):
+    """Hears of every operation once it is over, and logs those past their kind's threshold."""
+
+    def took(self, kind: OperationKind, name: str, duration_ms: float) -> None:
+        """`name`: the operation, never its values. A stream took until its first token."""
+        ...
+
+
+class Logs(Protocol):
+    """The process's log output. Nothing secret leaves through it."""
+
+    def install(self) -> None:
+        """Become the only one. Again does no harm."""
+        ...
+
+    def start(self) -> None:
+        """Hand writing over to a thread, if there is one."""
+        ...
+
+    def stop(self) -> None:
+        """Write what waits. Blocks: call it in a thread. Later lines are written where they are made."""
+        ...
+
+    def conceal(self, secrets: Iterable[str]) -> None:
+        """These texts never appear in a line, wherever they stand; short ones are ignored, as they are words too."""
+        ...
 
 
 class Guard(Protocol):

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from plugins.contract.env import load_settings
+from plugins.contract.settings import SettingsGroup
 
 Level = Literal["trace", "debug", "info", "warn", "warning", "error", "fatal", "critical"]
 
@@ -29,6 +30,12 @@ class ObservabilitySettings(msgspec.Struct, frozen=True, kw_only=True):
     log_drain_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 2.0
     """At shutdown, how long to wait until waiting records are written: longer than a pipe's hiccup, shorter than
     any `SHUTDOWN_GRACE_S`."""
+
+
+SETTINGS = (
+    SettingsGroup("observability", ObservabilitySettings, "PLUGINS_OBSERVABILITY_"),
+    SettingsGroup("observability", LogSettings),
+)
 
 
 def load(env: Mapping[str, str]) -> tuple[ObservabilitySettings, LogSettings]:

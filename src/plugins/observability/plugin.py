@@ -14,8 +14,9 @@ from msgspec.structs import replace
 from plugins.contract.capabilities import Capabilities
 from plugins.contract.plugin import GatewayPlugin
 from plugins.contract.principal import Principal
+from plugins.contract.settings import SettingsGroup
 from plugins.observability.asgi import RequestObserver
-from plugins.observability.config import LogSettings, ObservabilitySettings, load
+from plugins.observability.config import SETTINGS, LogSettings, ObservabilitySettings, load
 from plugins.observability.logs import LogOutput
 from plugins.observability.meter import PrometheusMeter
 from plugins.observability.pino import python_level
@@ -40,6 +41,10 @@ class ObservabilityPlugin(GatewayPlugin):
         )
         self._report = RequestReport(self._meter)
         self._anonymous: Principal | None = None
+
+    @classmethod
+    def settings(cls) -> tuple[SettingsGroup, ...]:
+        return SETTINGS
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:

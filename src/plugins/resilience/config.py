@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from plugins.contract.errors import SettingsError
+from plugins.contract.settings import SettingsGroup
 from plugins.resilience.breaker import BreakerPolicy
 from plugins.resilience.retry import RetryPolicy
 
@@ -18,19 +19,19 @@ class ResilienceSettings(msgspec.Struct, frozen=True, kw_only=True):
     circuit_breaker_failure_threshold: Annotated[int, Meta(ge=1, le=1000)] = 5
     """Failures in a row, within the monitoring period, that open the circuit."""
 
-    circuit_breaker_reset_timeout: Annotated[int, Meta(ge=1, le=3_600_000)] = 60_000
+    circuit_breaker_reset_timeout: Annotated[int, Meta(ge=1, le=3_600_000, extra={"unit": "ms"})] = 60_000
     """Milliseconds that an open circuit refuses calls before one probe may try."""
 
-    circuit_breaker_monitoring_period: Annotated[int, Meta(ge=1, le=3_600_000)] = 60_000
+    circuit_breaker_monitoring_period: Annotated[int, Meta(ge=1, le=3_600_000, extra={"unit": "ms"})] = 60_000
     """Milliseconds after which a failure no longer counts."""
 
     retry_max_attempts: Annotated[int, Meta(ge=1, le=20)] = 3
     """Attempts in all, the first one included."""
 
-    retry_initial_delay: Annotated[int, Meta(ge=0, le=600_000)] = 1_000
+    retry_initial_delay: Annotated[int, Meta(ge=0, le=600_000, extra={"unit": "ms"})] = 1_000
     """Milliseconds that the first retry waits at most."""
 
-    retry_max_delay: Annotated[int, Meta(ge=0, le=600_000)] = 30_000
+    retry_max_delay: Annotated[int, Meta(ge=0, le=600_000, extra={"unit": "ms"})] = 30_000
     """Milliseconds that any retry waits at most; asked to wait longer (`Retry-After`), the call is given up."""
 
     retry_backoff_multiplier: Annotated[float, Meta(ge=1, le=10)] = 2
@@ -59,3 +60,6 @@ class ResilienceSettings(msgspec.Struct, frozen=True, kw_only=True):
             max_delay_s=self.retry_max_delay / 1000,
             backoff_multiplier=self.retry_backoff_multiplier,
         )
+
+
+SETTINGS = (SettingsGroup("resilience", ResilienceSettings),)

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from plugins.contract.capabilities import Capabilities
 from plugins.contract.env import load_settings
 from plugins.contract.plugin import GatewayPlugin
-from plugins.resilience.config import ResilienceSettings
+from plugins.contract.settings import SettingsGroup
+from plugins.resilience.config import SETTINGS, ResilienceSettings
 from plugins.resilience.guard import ResilientGuard
 
 
@@ -21,6 +22,10 @@ class ResiliencePlugin(GatewayPlugin):
 
     def __init__(self, settings: ResilienceSettings) -> None:
         self._guard = ResilientGuard(settings.breaker, settings.retry)
+
+    @classmethod
+    def settings(cls) -> tuple[SettingsGroup, ...]:
+        return SETTINGS
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from plugins.contract.env import load_settings
 from plugins.contract.errors import SettingsError
+from plugins.contract.settings import SettingsGroup
 
 _MIN_ADMIN_KEY_CHARACTERS = 32
 
@@ -42,6 +43,9 @@ class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __rich_repr__(self) -> list[tuple[str, str]]:
         return [("admin_key", "…")]
+
+
+SETTINGS = (SettingsGroup("security", SecuritySettings, "PLUGINS_SECURITY_"), SettingsGroup("security", AdminSettings))
 
 
 def load(env: Mapping[str, str]) -> tuple[SecuritySettings, AdminSettings]:

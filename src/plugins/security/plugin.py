@@ -12,8 +12,9 @@ from msgspec.structs import replace
 
 from plugins.contract.capabilities import Capabilities
 from plugins.contract.plugin import GatewayPlugin
+from plugins.contract.settings import SettingsGroup
 from plugins.security.authenticator import Authenticator
-from plugins.security.config import AdminSettings, SecuritySettings, load
+from plugins.security.config import SETTINGS, AdminSettings, SecuritySettings, load
 from plugins.security.key_cache import KeyCache
 from plugins.security.middleware import AuthenticationMiddleware
 
@@ -27,6 +28,10 @@ class SecurityPlugin(GatewayPlugin):
         self._settings = settings
         self._admin = admin
         self.bind(Capabilities())
+
+    @classmethod
+    def settings(cls) -> tuple[SettingsGroup, ...]:
+        return SETTINGS
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:

@@ -19,7 +19,7 @@ from litestar.plugins import InitPlugin
 from plugins.contract.capabilities import Capabilities
 from plugins.contract.errors import AuthenticationFailed, RetryableError, WattosError
 from plugins.contract.plugin import GatewayPlugin
-from plugins.contract.ports import Counter, Histogram
+from plugins.contract.ports import Counter, Gauge, Histogram
 from plugins.contract.principal import KeyRecord
 
 DEADLINE_S = 5.0
@@ -62,6 +62,11 @@ class _Recorder:
     def observe(self, value: float, /, *labels: str) -> None:
         self.add(1, *labels)
 
+    def set(self, value: float, /, *labels: str) -> None:
+        if len(labels) != self._n_labels:
+            raise ValueError(self._name)
+        self._total[(self._name, *labels)] = int(value)
+
 
 class RecordingMeter:
     """`total[name, *labels]`: sum of what was added, number of what was observed."""
@@ -71,6 +76,9 @@ class RecordingMeter:
         self._instruments: dict[str, _Recorder] = {}
 
     def counter(self, name: str, description: str, labels: Sequence[str] = ()) -> Counter:
+        return self._instruments.setdefault(name, _Recorder(name, labels, self.total))
+
+    def gauge(self, name: str, description: str, labels: Sequence[str] = ()) -> Gauge:
         return self._instruments.setdefault(name, _Recorder(name, labels, self.total))
 
     def histogram(

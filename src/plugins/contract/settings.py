@@ -1,0 +1,132 @@
+"""What can be set: every variable with its type, range, default and owner. All pages and checks follow from this."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from urllib.parse import urlsplit
+
+import msgspec
+
+_UNITS = {"s": "s", "ms": "ms", "bytes": "bytes", "tokens": "tokens"}
+_SECRET = re.compile(r"(^|_)(key|secret|password|token)$")
+MASK = "…"
+
+
+class SettingsGroup(msgspec.Struct, frozen=True):
+    """A struct of settings. Field `x` is read from the variable `PREFIX_X`."""
+
+    owner: str
+    """`app`, or the plugin's name."""
+    kind: type[msgspec.Struct]
+    prefix: str = ""
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """One variable."""
+
+    variable: str
+    owner: str
+    field: str
+    kind: Any
+    default: Any
+    """`msgspec.NODEFAULT` for one that must be given."""
+
+    @property
+    def is_secret(self) -> bool:
+        return bool(_SECRET.search(self.field))
+
+    @property
+    def unit(self) -> str:
+        """From `Meta(extra={"unit": …})`, else from the name's last word; empty for a number without one."""
+        given = next((m.extra["unit"] for m in _metas(self.kind) if m.extra and "unit" in m.extra), None)
+        return str(given or _UNITS.get(self.field.rpartition("_")[2], ""))
+
+    @property
+    def allowed(self) -> str:
+        """What may be given, in words: `an integer from 1 to 1000 (ms)`."""
+        words = allowed_words(self.kind)
+        return f"{words}, in {self.unit}" if self.unit else words
+
+    def shown(self, value: object) -> str:
+        """`value` as it may be shown: secrets and passwords in addresses are masked, nothing given is empty."""
+        if value is None or value is msgspec.NODEFAULT:
+            return ""
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        text = str(value)
+        return MASK if self.is_secret and text else _without_password(text)
+
+
+def settings_of(groups: Iterable[SettingsGroup]) -> Iterator[Setting]:
+    """In the order of the groups and their fields."""
+    for group in groups:
+        for field in msgspec.structs.fields(group.kind):
+            yield Setting(
+                variable=f"{group.prefix}{field.name}".upper(),
+                owner=group.owner,
+                field=field.name,
+                kind=field.type,
+                default=field.default,
+            )
+
+
+def allowed_words(kind: Any) -> str:
+    """A type with its bounds, in words."""
+    base = _base(kind)
+    if base is bool:
+        return "true, false, 1 or 0"
+    if get_origin(base) is Literal:
+        return "one of " + ", ".join(map(str, get_args(base)))
+    noun = {int: "an integer", float: "a number"}.get(base, "a text")
+    bounds = _bounds(kind)
+    low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
+    if "min_length" in bounds and bounds["min_length"] > 1:
+        return f"{noun} of at least {bounds['min_length']} characters"
+    if low is None and high is None:
+        return noun
+    if "gt" in bounds:
+        return f"{noun} over {low}" + ("" if high is None else f", up to {high}")
+    return f"{noun} of at least {low}" if high is None else f"{noun} from {low} to {high}"
+
+
+def _without_password(text: str) -> str:
+    if "://" not in text:
+        return text
+    try:
+        password = urlsplit(text).password
+    except ValueError:
+        return MASK
+    return text.replace(f":{password}@", f":{MASK}@", 1) if password else text
+
+
+def _base(kind: Any) -> Any:
+    """The type itself, without `Annotated` and without `| None`."""
+    if get_origin(kind) is Annotated:
+        return _base(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return _base(next(member for member in get_args(kind) if member is not NoneType))
+    return kind
+
+
+def _metas(kind: Any) -> list[msgspec.Meta]:
+    found = [part for part in get_args(kind)[1:] if isinstance(part, msgspec.Meta)] if _is_annotated(kind) else []
+    inner = [kind] if not _is_annotated(kind) else [get_args(kind)[0]]
+    for part in inner:
+        if get_origin(part) in (Union, UnionType):
+            found += [meta for member in get_args(part) for meta in _metas(member)]
+    return found
+
+
+def _is_annotated(kind: Any) -> bool:
+    return get_origin(kind) is Annotated
+
+
+def _bounds(kind: Any) -> Mapping[str, Any]:
+    names = ("ge", "gt", "le", "lt", "min_length", "max_length")
+    found: dict[str, Any] = {}
+    for meta in _metas(kind):
+        found |= {name: value for name in names if (value := cast("Any", getattr(meta, name))) is not None}
+    return found

@@ -1,0 +1,67 @@
+"""What the current task works for, a request or a job: every log line meanwhile carries its ids.
+
+Nobody passes it on: a context variable does, to tasks and threads started meanwhile too. Whoever begins a piece of work
+(the request log, the job worker) says so with `doing`; whoever finds out the tenant says so with `for_tenant`. Where
+nobody began one, all of it does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from uuid import UUID
+
+from plugins.contract.ids import shown_id
+
+
+class Work:
+    """One request or job. `fields`: what its log lines carry. For one event loop."""
+
+    __slots__ = ("fields", "n_waits", "waited_s")
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        self.fields = fields
+        self.waited_s = 0.0
+        """How long it waited for models so far."""
+        self.n_waits = 0
+
+
+_current: ContextVar[Work | None] = ContextVar("work", default=None)
+
+
+def current_work() -> Work | None:
+    return _current.get()
+
+
+@contextlib.contextmanager
+def doing(work: Work) -> Iterator[None]:
+    """While open, this task works for `work`."""
+    token = _current.set(work)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # a generator may be closed in another context
+            _current.reset(token)
+
+
+def for_tenant(tenant_id: UUID | None) -> None:
+    """The credential, or the job, says whose work this is; None: nobody's, as with the administrator's key."""
+    work = _current.get()
+    if work is not None and tenant_id is not None:
+        work.fields["tenant"] = shown_id("ten", tenant_id)
+
+
+def waited_for_model(seconds: float) -> None:
+    """So much of the time since the work began was spent on waiting for a model, retries' pauses included."""
+    work = _current.get()
+    if work is not None:
+        work.waited_s += seconds
+        work.n_waits += 1
+
+
+def worked_for_model(seconds: float) -> None:
+    """So much of what will be said, or was, to be waiting was work of this process: a client library's own."""
+    work = _current.get()
+    if work is not None:
+        work.waited_s -= seconds
