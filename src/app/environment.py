@@ -50,7 +50,9 @@ def _only_for_trying(env: Mapping[str, str], settings: Settings, discovered: Dis
             " set APP_ALLOW_ANONYMOUS=true if that is meant"
         )
     key = env.get("ADMIN_KEY", "")
-    if key and (len(set(key)) < MIN_DIFFERENT_CHARACTERS or any(word in key.lower() for word in _EXAMPLE_WORDS)):
+    if not key:
+        problems.append("ADMIN_KEY is not set, and production needs it: make one with `openssl rand -hex 32`")
+    elif len(set(key)) < MIN_DIFFERENT_CHARACTERS or any(word in key.lower() for word in _EXAMPLE_WORDS):
         problems.append("ADMIN_KEY=… is a weak or an example key: make one with `openssl rand -hex 32`")
     for name, url in (
         ("DATABASE_URL", settings.database_url),

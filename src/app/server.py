@@ -12,9 +12,11 @@ import rich_click as click
 import uvicorn
 
 from app.admin_key import ensure_admin_key
+from app.environment import check_environment
 from app.factory import STARTUP_FAILURE, build_app
 from app.runtime import Runtime
 from app.settings import read_settings
+from plugins.contract.discovery import discover
 
 LISTEN_BACKLOG = 2048
 """uvicorn's own default: connections that wait to be accepted during a burst."""
@@ -57,7 +59,10 @@ def run(env: Mapping[str, str], sock: socket.socket) -> int:
 
 def run_worker(env: Mapping[str, str]) -> int:
     """Work on jobs until SIGTERM or SIGINT."""
-    runtime = Runtime(read_settings(env), env)
+    settings = read_settings(env)
+    for warning in check_environment(env, settings, discover(env)):
+        logging.getLogger("app").warning(warning)
+    runtime = Runtime(settings, env)
 
     async def work() -> None:
         stop = asyncio.Event()

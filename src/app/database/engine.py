@@ -23,8 +23,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.database.errors import DatabaseUnavailable, DatabaseUnfit
+from app.database.instruments import DatabaseInstruments
 from app.database.server import CONNECT_TIMEOUT_S, async_url, wait_until_up
 from app.errors import InvalidRequest
+from plugins.contract.ports import Meter, SlowLog
 
 __all__ = ["CONNECT_TIMEOUT_S", "Database", "Role", "async_url"]
 
@@ -53,6 +55,8 @@ class Role(StrEnum):
     """Whose key is this?"""
     PLATFORM = "wattos_platform"
     """The administrator's list of tenants and keys."""
+    JOBS = "wattos_jobs"
+    """How many jobs are there, of all tenants?"""
 
 
 class Database:
@@ -63,6 +67,12 @@ class Database:
         self._pool_size = pool_size
         self._checkout_timeout_s = checkout_timeout_s
         self._engine: AsyncEngine | None = None
+        self._instruments = DatabaseInstruments()
+
+    def observe_with(self, meter: Meter, slow_log: SlowLog) -> None:
+        """Before `open`. The database is made before either is known."""
+        self._instruments = DatabaseInstruments(meter, slow_log)
+        meter.sample(self._sample)
 
     async def open(self, url: str) -> None:
         """Raises: DatabaseUnavailable, or DatabaseUnfit that says what to change."""
@@ -84,6 +94,7 @@ class Database:
             },
         )
         event.listen(self._engine.sync_engine, "connect", _become_the_app)
+        self._instruments.listen_to(self._engine.sync_engine)
         try:
             await wait_until_up(url)
             async with self.role(Role.APP) as session:
@@ -125,9 +136,11 @@ class Database:
         if self._engine is None:
             raise DatabaseUnavailable("the database is not open")
         try:
-            async with AsyncSession(self._engine, expire_on_commit=False) as session, session.begin():
-                await self._check_out(session)
-                yield session
+            with self._instruments.transaction():
+                async with AsyncSession(self._engine, expire_on_commit=False) as session, session.begin():
+                    with self._instruments.waiting():
+                        await self._check_out(session)
+                    yield session
         except (PoolTimeout, InterfaceError) as exc:
             raise DatabaseUnavailable("the database is not available: try again") from exc
         except OperationalError as exc:
@@ -138,6 +151,10 @@ class Database:
             if exc.connection_invalidated:
                 raise DatabaseUnavailable("the connection to the database was lost: try again") from exc
             raise
+
+    async def _sample(self) -> None:
+        if self._engine is not None:
+            self._instruments.sample(self._engine.pool)
 
     async def _check_out(self, session: AsyncSession) -> None:
         try:

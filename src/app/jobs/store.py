@@ -23,6 +23,22 @@ where job.queue_name = %(queue)s and job.status = 'doing' and (
 returning job.id
 """
 
+_COUNT = text(
+    """
+    select case when status = 'doing' then 'running'
+                when status in ('failed', 'aborted') then 'failed'
+                when scheduled_at > now() then 'delayed'
+                else 'waiting' end as state,
+           count(*)::float8 as n_jobs,
+           max(extract(epoch from now() - greatest(
+             scheduled_at, (select at from jobs.procrastinate_events e where e.job_id = j.id and type = 'deferred')
+           )))::float8 as age_s
+    from jobs.procrastinate_jobs as j
+    where queue_name = :queue and status in ('todo', 'doing', 'failed', 'aborted')
+    group by state
+    """
+)
+
 _RETRY_FAILED = """
 update procrastinate_jobs
 set status = 'todo', attempts = 0, scheduled_at = now(), worker_id = null

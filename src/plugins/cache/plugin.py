@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from plugins.cache.config import SETTINGS, CacheSettings
 from plugins.cache.memory import MemoryCache
+from plugins.cache.timed import TimedCache
 from plugins.contract.capabilities import Capabilities
 from plugins.contract.env import load_settings
 from plugins.contract.plugin import GatewayPlugin
@@ -27,6 +28,7 @@ class CachePlugin(GatewayPlugin):
     def __init__(self, settings: CacheSettings) -> None:
         self._settings = settings
         self._cache = MemoryCache(max_bytes=settings.max_bytes, max_entry_bytes=settings.max_entry_bytes)
+        self._timed = TimedCache(self._cache)
 
     @classmethod
     def settings(cls) -> tuple[SettingsGroup, ...]:
@@ -37,10 +39,11 @@ class CachePlugin(GatewayPlugin):
         return cls(load_settings(CacheSettings, env, prefix="PLUGINS_CACHE_"))
 
     def contribute(self, capabilities: Capabilities) -> Capabilities:
-        return replace(capabilities, cache=self._cache, cache_state="miss")
+        return replace(capabilities, cache=self._timed, cache_state="miss")
 
     def bind(self, capabilities: Capabilities) -> None:
         self._cache.observe_with(capabilities.meter)
+        self._timed.observe_with(capabilities.slow_log)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         @asynccontextmanager

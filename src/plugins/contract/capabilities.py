@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from plugins.contract.nulls import NullCache, NullGuard, NullKeyLookup, NullMeter
-from plugins.contract.ports import Cache, Guard, KeyLookup, Meter
+from plugins.contract.nulls import NullCache, NullGuard, NullKeyLookup, NullMeter, NullSlowLog
+from plugins.contract.plain_logs import PlainLogs
+from plugins.contract.ports import Cache, Guard, KeyLookup, Logs, Meter, SlowLog
 from plugins.contract.principal import ANONYMOUS, Principal
 
 
@@ -13,6 +14,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """A plugin gives with `msgspec.structs.replace(capabilities, guard=...)`; it takes in `bind`, after all gave."""
 
     meter: Meter = NullMeter()
+    slow_log: SlowLog = NullSlowLog()
+    logs: Logs = msgspec.field(default_factory=PlainLogs)
     guard: Guard = NullGuard()
     cache: Cache = NullCache()
     cache_state: str = "off"

@@ -56,7 +56,9 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<![A-Za-z0-9])(sk|pk|rk)([-_])[\w-]{8,}"), rf"\1\2{MASK}"),
     (re.compile(r"(?<![A-Za-z0-9])(?:(?:AKIA|ASIA)[A-Z0-9]{12,}|(?:AIza|ya29\.|GOCSPX-)[\w-]{10,})"), MASK),
     (
-        re.compile(r"(?<![A-Za-z0-9])(gh[pousr]_|github_pat_|glpat-|hf_|gsk_|r8_|xai-|pplx-|nvapi-|xox[a-z]-)[\w-]{10,}"),
+        re.compile(
+            r"(?<![A-Za-z0-9])(gh[pousr]_|github_pat_|glpat-|hf_|gsk_|r8_|xai-|pplx-|nvapi-|xox[a-z]-)[\w-]{10,}"
+        ),
         rf"\1{MASK}",
     ),
 )

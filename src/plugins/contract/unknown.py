@@ -23,12 +23,12 @@ def unknown_settings(env: Mapping[str, str], known: Collection[str], tolerated: 
     prefixes = tuple(tolerated)
     problems: list[str] = []
     for variable in sorted(env):
-        if variable in known or variable.startswith(prefixes) or _SERVICE_LINK.fullmatch(variable):
+        if variable in known or variable.startswith(prefixes):
             continue
         meant = next((name for name in sorted(known) if _is_slip(variable, name)), None)
         if meant is not None:
             problems.append(f"{variable} is no setting: did you mean {meant}?")
-        elif variable.startswith(OWN_PREFIXES):
+        elif variable.startswith(OWN_PREFIXES) and not _SERVICE_LINK.fullmatch(variable):
             problems.append(f"{variable} is no setting of this release: `wattos settings` lists them")
     return problems
 

@@ -8,7 +8,6 @@ nobody began one, all of it does nothing.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from contextvars import ContextVar
 from uuid import UUID
 
@@ -34,15 +33,25 @@ def current_work() -> Work | None:
     return _current.get()
 
 
-@contextlib.contextmanager
-def doing(work: Work) -> Iterator[None]:
+def begin(work: Work) -> None:
+    """From here on this task works for `work`, to its end."""
+    _current.set(work)
+
+
+class doing:  # noqa: N801  # reads as what it is: `with doing(work):`
     """While open, this task works for `work`."""
-    token = _current.set(work)
-    try:
-        yield
-    finally:
+
+    __slots__ = ("_token", "_work")
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._work)
+
+    def __exit__(self, *_: object) -> None:
         with contextlib.suppress(ValueError):  # a generator may be closed in another context
-            _current.reset(token)
+            _current.reset(self._token)
 
 
 def for_tenant(tenant_id: UUID | None) -> None:

@@ -1,6 +1,5 @@
 """The process's log output: every logger's records as JSON lines on standard output, written by a thread of its own.
 
-Logging is process-wide by nature: the last `LogOutput` installed has it, so several apps may live in one process.
 It stays installed after `stop`, because the server's last lines come after the lifespan; `uninstall` undoes it.
 """
 
@@ -10,27 +9,30 @@ import logging
 import queue
 import sys
 import threading
-from logging.handlers import QueueHandler
+import time
+from collections.abc import Iterable
 from typing import TextIO, TypeAlias
 
+from plugins.contract.loggers import LineHandler, Takeover
 from plugins.contract.nulls import NullInstrument
 from plugins.contract.ports import Counter
-from plugins.observability.pino import PinoFormatter, request_id
+from plugins.contract.redaction import Redactor
+from plugins.contract.work import current_work
+from plugins.observability.pino import PinoFormatter
+from plugins.observability.uncaught import Uncaught
 
 Records: TypeAlias = "queue.SimpleQueue[logging.LogRecord | None]"  # None ends the thread
 
-_TAKEN_OVER = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "uvicorn.access")
-"""Loggers that bring handlers of their own. `uvicorn.access` is silenced: the request log says it better."""
+GATHER_S = 0.01
+"""The writer's pause between two looks. Woken for each record it would take the interpreter's lock from the event loop
+each time: 10 µs a line (measured). A line is this late at most, and this many milliseconds are lost with SIGKILL."""
 
-_LEVEL_OF_CHATTY = logging.WARNING
-_CHATTY = ("asyncio", "httpx", "httpcore", "LiteLLM")
-"""At info these write a line a call; httpx writes whole urls, query values included."""
-
-_Saved = tuple[logging.Logger, list[logging.Handler], bool, int]
+BATCH = 100
+"""Records written at once: 1 ms of formatting, in which the event loop waits for the interpreter's lock."""
 
 
-class LogOutput(QueueHandler):
-    """`start` and `stop` belong to a lifespan; before and after, records are written where they are made."""
+class LogOutput(LineHandler):
+    """The `Logs` port. Before `start` and after `stop`, records are written where they are made."""
 
     def __init__(
         self,
@@ -42,92 +44,102 @@ class LogOutput(QueueHandler):
         dropped: Counter | None = None,
     ) -> None:
         """`stream` None: whatever `sys.stdout` is at the time of writing. `capacity`: records that may wait."""
-        self._records: Records = queue.SimpleQueue()  # costs a third of a bounded `Queue`; `enqueue` keeps the bound
-        super().__init__(self._records)
+        super().__init__()
+        self._records: Records = queue.SimpleQueue()  # costs a third of a bounded `Queue`; `emit` keeps the bound
         self._capacity = capacity
-        self._threshold = level
         self._drain_timeout_s = drain_timeout_s
         self._stream = stream
         self._dropped: Counter = dropped or NullInstrument()
-        self._format = PinoFormatter().format
+        self._redactor = Redactor()
+        self._format = PinoFormatter(self._redactor).format
+        self._takeover = Takeover(self, level)
+        self._uncaught = Uncaught()
         self._thread: threading.Thread | None = None
-        self._saved: list[_Saved] = []
 
     def install(self) -> None:
-        """Become the only log output. Again does no harm: uvicorn configures its loggers after the app is built."""
-        root = logging.getLogger()
-        names = ("", *_TAKEN_OVER, *_CHATTY)
-        if not self._saved:
-            loggers = [logging.getLogger(name) for name in names]
-            self._saved = [(logger, [*logger.handlers], logger.propagate, logger.level) for logger in loggers]
-        root.handlers = [self, *(handler for handler in root.handlers if not _writes_lines(handler))]
-        root.setLevel(self._threshold)
-        for name in _TAKEN_OVER:
-            logger = logging.getLogger(name)
-            logger.handlers, logger.propagate = [], name != "uvicorn.access"
-            logger.setLevel(logging.NOTSET)
-        for name in _CHATTY:
-            logging.getLogger(name).setLevel(max(self._threshold, _LEVEL_OF_CHATTY))
+        self._takeover.install()
 
     def uninstall(self) -> None:
         """Put every logger back as `install` found it."""
-        for logger, handlers, propagate, level in self._saved:
-            logger.handlers, logger.propagate = [h for h in handlers if not isinstance(h, LogOutput)], propagate
-            logger.setLevel(level)
-        self._saved = []
+        self._takeover.uninstall()
 
     def start(self) -> None:
-        """Hand writing over to a thread: a slow reader of our standard output then never holds up the event loop."""
+        """A slow reader of our standard output then never holds up the event loop."""
         self.install()
+        self._uncaught.install()
         if self._thread is None:
             self._thread = threading.Thread(target=self._write_waiting, name="log-output", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Write what waits, at most `drain_timeout_s`. Blocks: call it in a thread."""
+        """Write what waits, at most `drain_timeout_s`."""
+        self._uncaught.uninstall()
         thread, self._thread = self._thread, None
         if thread is not None:
             self._records.put(None)
             thread.join(self._drain_timeout_s)  # when nobody reads, the daemon thread ends with the process
 
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """What only the emitting task knows is settled here: its request id, its arguments' text."""
-        if not record.args and "reqId" in record.__dict__:
-            return record
-        prepared = logging.makeLogRecord(record.__dict__)
-        if record.args:
-            prepared.msg, prepared.args = record.getMessage(), None
-        if "reqId" not in prepared.__dict__ and (of := request_id.get()) is not None:
-            prepared.__dict__["reqId"] = of
-        return prepared
+    def conceal(self, secrets: Iterable[str]) -> None:
+        self._redactor.conceal(secrets)
 
-    def enqueue(self, record: logging.LogRecord) -> None:
-        if self._thread is None:
-            self._write(record)
-        elif self._records.qsize() < self._capacity:
-            self._records.put(record)
-        else:
-            self._dropped.add()
+    def createLock(self) -> None:  # noqa: N802  # logging's own name
+        """None: the queue is safe by itself."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        if self.filters and not self.filter(record):
+            return False
+        self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            prepared = self._prepared(record)
+            if self._thread is None:
+                self._write([prepared])
+            elif self._records.qsize() < self._capacity:
+                self._records.put(prepared)
+            else:
+                self._dropped.add()
+        except Exception:  # noqa: BLE001  # a record that cannot be rendered is never the caller's problem
+            self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's own name
         """A line that cannot be written is counted. The stock handler would print it, arguments and all, on stderr."""
         self._dropped.add()
 
-    def _write_waiting(self) -> None:
-        while (record := self._records.get()) is not None:
-            self._write(record)
+    def _prepared(self, record: logging.LogRecord) -> logging.LogRecord:
+        """What only the emitting task knows is settled here: what it works for, its arguments' text."""
+        if record.args:  # other handlers may want them: a copy
+            text = record.getMessage()
+            record = logging.makeLogRecord(record.__dict__)
+            record.msg, record.args = text, None
+        work = current_work()
+        if work is not None:
+            record.__dict__.update(work.fields)
+        return record
 
-    def _write(self, record: logging.LogRecord) -> None:
+    def _write_waiting(self) -> None:
+        while True:
+            batch = [self._records.get()]
+            time.sleep(GATHER_S)
+            while len(batch) < BATCH and not self._records.empty():
+                batch.append(self._records.get())
+            self._write([record for record in batch if record is not None])
+            if None in batch:
+                return
+
+    def _write(self, records: list[logging.LogRecord]) -> None:
+        lines = []
+        for record in records:
+            try:
+                lines.append(self._format(record) + "\n")
+            except Exception:  # noqa: BLE001  # a broken record costs its own line only
+                self.handleError(record)
         try:
             stream = self._stream or sys.stdout
-            stream.write(self._format(record) + "\n")
-            if self._records.empty():
-                stream.flush()
-        except Exception:  # noqa: BLE001  # a broken pipe or a broken record: never the request's problem
-            self.handleError(record)
-
-
-def _writes_lines(handler: logging.Handler) -> bool:
-    """Another output to the console: ours, a stock one, or a queue in front of one, as Litestar's default brings it.
-    Test captures and files are subclasses of the stock one, and stay."""
-    return isinstance(handler, QueueHandler) or type(handler) is logging.StreamHandler
+            stream.write("".join(lines))
+            stream.flush()
+        except Exception:  # noqa: BLE001  # a broken pipe: never the request's problem
+            for record in records:
+                self.handleError(record)

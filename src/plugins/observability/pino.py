@@ -1,6 +1,7 @@
 """Log records as pino writes them: one JSON object a line, so that `pino-pretty` and its tools read ours.
 
-Shape: https://getpino.io/#/docs/api (`level`, `time`, `pid`, `hostname`, `msg`), plus `context` and `reqId`.
+Shape: https://getpino.io/#/docs/api (`level`, `time`, `pid`, `hostname`, `msg`), plus `context` and what the line is
+about (`reqId`, `tenant`, `jobId`). Every text in a line goes through the redactor.
 """
 
 from __future__ import annotations
@@ -8,21 +9,22 @@ from __future__ import annotations
 import json
 import logging
 import socket
-from contextvars import ContextVar
+from collections.abc import Mapping
 from typing import Any
 
-from pythonjsonlogger.core import RESERVED_ATTRS, merge_record_extra
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
-from plugins.observability.failure import describe
-
-request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The id of the request that the current task works for; tasks started by it inherit it."""
+from plugins.contract.failure import describe
+from plugins.contract.redaction import Redactor
 
 _OWN_FIELDS = ("level", "time", "pid", "hostname", "context", "msg")
-_RESERVED = frozenset((*RESERVED_ATTRS, *_OWN_FIELDS, "color_message", "litellm_redacted"))
-"""Not to be shown as extra fields. The last two are marks of others: uvicorn's terminal codes, litellm's own filter."""
+_OTHERS = ("color_message", "litellm_redacted")
+"""Not to be shown: marks of others, uvicorn's terminal codes and litellm's own filter."""
+
+_RESERVED = frozenset((*RESERVED_ATTRS, *_OWN_FIELDS, *_OTHERS, "message", "asctime", "taskName"))
 _HOSTNAME = socket.gethostname()
+_MAX_DEPTH = 8  # of nested values: deeper ones are shown by their type
 
 
 def pino_level(levelno: int) -> int:
@@ -39,22 +41,24 @@ def python_level(name: str) -> int:
 class PinoFormatter(MsgspecFormatter):
     """`context` is the logger's name, `err` what `failure.describe` says; fields given with `extra` follow."""
 
-    def __init__(self) -> None:
+    def __init__(self, redactor: Redactor) -> None:
         super().__init__(json_default=_type_name)
+        self._redactor = redactor
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
         log_data["level"] = pino_level(record.levelno)
         log_data["time"] = int(record.created * 1000)
         log_data["pid"] = record.process
         log_data["hostname"] = _HOSTNAME
-        log_data["context"] = record.name
-        log_data["msg"] = record.message or message_dict.pop("msg", "")
+        log_data["context"] = self._redactor.text(record.name)
+        log_data["msg"] = self._redactor.text(str(record.message or message_dict.pop("msg", "")))
         if record.exc_info and record.exc_info[1] is not None:
-            log_data["err"] = describe(record.exc_info[1])
+            log_data["err"] = self._redactor.value(describe(record.exc_info[1]))
         message_dict.pop("exc_info", None)  # the stock text, which may quote `str(exc)` if another handler made it
-        for key, value in message_dict.items():
-            log_data.setdefault(key, value)
-        merge_record_extra(record, log_data, reserved=_RESERVED)
+        for fields in (message_dict, record.__dict__):
+            for key, value in fields.items():
+                if key not in _RESERVED and key not in log_data and not key.startswith("_"):
+                    log_data[self._redactor.text(key)] = self._redactor.value(_plain(value), key)
 
     def formatException(self, ei: object) -> str:  # noqa: N802  # logging's own name
         """Nothing: the stock text quotes `str(exc)`. `add_fields` says what may be said."""
@@ -65,6 +69,18 @@ class PinoFormatter(MsgspecFormatter):
             return super().jsonify_log_record(log_data)
         except (ValueError, TypeError, OverflowError):  # lone surrogates, odd keys, integers over 64 bits
             return json.dumps(log_data, default=_type_name, skipkeys=True)
+
+
+def _plain(value: object, depth: int = 0) -> object:
+    """What JSON has. Of everything else the type: a struct, or bytes, would show all that is in it."""
+    if value is None or isinstance(value, str | int | float):
+        return value if type(value) in (str, int, float, bool, type(None)) else str(value)
+    if depth < _MAX_DEPTH:
+        if isinstance(value, Mapping):
+            return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [_plain(item, depth + 1) for item in value]
+    return _type_name(value)
 
 
 def _type_name(value: object) -> str:

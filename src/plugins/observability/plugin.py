@@ -20,8 +20,10 @@ from plugins.observability.config import SETTINGS, LogSettings, ObservabilitySet
 from plugins.observability.logs import LogOutput
 from plugins.observability.meter import PrometheusMeter
 from plugins.observability.pino import python_level
+from plugins.observability.process import LoopLag, say_build
 from plugins.observability.requests import RequestReport
 from plugins.observability.routes import metrics_route
+from plugins.observability.slow import SlowOperations
 
 
 class ObservabilityPlugin(GatewayPlugin):
@@ -39,8 +41,16 @@ class ObservabilityPlugin(GatewayPlugin):
             stream=stream,
             dropped=self._meter.counter("log_records_dropped_total", "Log records dropped: the output was too slow."),
         )
-        self._report = RequestReport(self._meter)
+        self._slow_log = SlowOperations(settings.slow_thresholds_ms)
+        self._report = RequestReport(self._meter, self._slow_log)
+        self._loop_lag = LoopLag(self._meter)
         self._anonymous: Principal | None = None
+        say_build(self._meter)
+
+    @property
+    def meter(self) -> PrometheusMeter:
+        """For the generator of docs/metrics.md."""
+        return self._meter
 
     @classmethod
     def settings(cls) -> tuple[SettingsGroup, ...]:
@@ -51,7 +61,7 @@ class ObservabilityPlugin(GatewayPlugin):
         return cls(*load(env))
 
     def contribute(self, capabilities: Capabilities) -> Capabilities:
-        return replace(capabilities, meter=self._meter)
+        return replace(capabilities, meter=self._meter, slow_log=self._slow_log, logs=self._logs)
 
     def bind(self, capabilities: Capabilities) -> None:
         self._anonymous = capabilities.anonymous
@@ -61,13 +71,13 @@ class ObservabilityPlugin(GatewayPlugin):
 
         @asynccontextmanager
         async def lifespan(app: Litestar) -> AsyncIterator[None]:
-            # The one place that 404 and 405 pass too; public, but without a hook of its own to reach it.
-            inner, app.asgi_handler = app.asgi_handler, observer.around(app.asgi_handler)
             self._logs.start()
+            watching = asyncio.create_task(self._loop_lag.watch(), name="event-loop-lag")
             try:
-                yield
+                with observer.mounted_on(app):
+                    yield
             finally:
-                app.asgi_handler = inner
+                watching.cancel()
                 await asyncio.to_thread(self._logs.stop)
 
         self._logs.install()

@@ -1,4 +1,4 @@
-"""What is said about one request: its id, its loggable url, its line in the log, its two metrics. Knows no Litestar."""
+"""What is said about one request: its id, its loggable url, its line in the log, its metrics. Knows no Litestar."""
 
 from __future__ import annotations
 
@@ -7,49 +7,82 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping
+from urllib.parse import unquote_to_bytes
 
-from plugins.contract.ports import Meter
+from plugins.contract.ids import shown_id
+from plugins.contract.ports import Meter, SlowLog
 from plugins.contract.principal import Principal
+from plugins.contract.redaction import Redactor
+from plugins.contract.work import Work
 
 LOGGER = logging.getLogger("wattos.http")
 UNMATCHED = "unmatched"
 """`route` of a request that no route took: one label value, whatever paths a scanner tries."""
 
+OTHER = "other"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+"""RFC 9110 and 5789. Whatever else stands in a request's first line is `other`, in metrics and log alike."""
+
 CLIENT_CLOSED_REQUEST = 499
 """nginx' status for a client that left before there was an answer: no other code says it."""
 
+OVERHEAD_BUCKETS_MS = (0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500)
+"""From a call passed through to one that searched documents first."""
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
-_SECRET = re.compile(r"sk-[A-Za-z0-9_-]{8,}")
+_METHODS = frozenset(METHODS)
 _MAX_URL_CHARACTERS = 1024  # enough for any of our routes; a scanner's would fill the disk
+_redactor = Redactor()
+"""For what a caller made up; what the process must conceal is known to the log output's own."""
 
 
 def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The caller's `x-request-id` when it is well-formed, else 128 fresh random bits in hex."""
-    given = next((value for name, value in headers if name.lower() == b"x-request-id"), b"")
-    return given.decode("ascii") if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    """The caller's `x-request-id` when it is well-formed and no secret by its looks, else 128 fresh random bits."""
+    for name, value in headers:
+        if name == b"x-request-id" or name.lower() == b"x-request-id":
+            if _REQUEST_ID.fullmatch(value) and _redactor.text(given := value.decode("ascii")) == given:
+                return given
+            break
+    return secrets.token_hex(16)
 
 
 def loggable_url(path: str, query: bytes) -> str:
-    """Path and names of the query's parameters: never their values, nor anything that looks like a key."""
+    """Path and names of the query's parameters: never their values, nor anything that looks like a secret, even when
+    it is percent-encoded."""
     url = path
+    if "%" in path:
+        decoded = unquote_to_bytes(path).decode("utf-8", "replace")
+        redacted = _redactor.text(decoded)
+        url = path if redacted == decoded else redacted
     if query:
         pairs = query.decode("latin-1").split("&")
         url += "?" + "&".join(pair.partition("=")[0] + "=" if "=" in pair else "…" for pair in pairs[:32])
-    return _SECRET.sub("sk-…", url)[:_MAX_URL_CHARACTERS]
+    return _redactor.text(url)[:_MAX_URL_CHARACTERS]
 
 
-class ObservedRequest:
+class ObservedRequest(Work):
     """One request from its first byte to its last. `status` is None until the response starts."""
 
-    __slots__ = ("err", "finished", "method", "remote_address", "request_id", "started_s", "status", "url")
+    __slots__ = (
+        "answered_s",
+        "err",
+        "finished",
+        "method",
+        "remote_address",
+        "request_id",
+        "started_s",
+        "status",
+        "url",
+    )
 
     def __init__(self, *, request_id: str, method: str, url: str, remote_address: str | None) -> None:
+        super().__init__({"reqId": request_id})
         self.request_id = request_id
-        self.method = method
+        self.method = method if method in _METHODS else OTHER
         self.url = url
         self.remote_address = remote_address
         self.started_s = time.perf_counter()
+        self.answered_s: float | None = None
         self.status: int | None = None
         self.err: Mapping[str, str] | None = None
         self.finished = False
@@ -58,23 +91,40 @@ class ObservedRequest:
 class RequestReport:
     """Writes the line and counts, once a request, at its end."""
 
-    def __init__(self, meter: Meter) -> None:
-        self._count = meter.counter("http_requests_total", "HTTP requests answered.", ("method", "route", "status"))
+    def __init__(self, meter: Meter, slow_log: SlowLog) -> None:
+        self._slow_log = slow_log
+        self._count = meter.counter(
+            "http_requests_total",
+            "HTTP requests answered, those that were broken off too.",
+            ("method", "route", "status"),
+        )
         self._duration_ms = meter.histogram(
             "http_request_duration_ms",
-            "Milliseconds from the request to the last byte of its response.",
+            "Milliseconds from the request's head to the last byte of its response.",
             ("method", "route"),
+        )
+        self._overhead_ms = meter.histogram(
+            "gateway_overhead_ms",
+            "Milliseconds of a model call that are ours: from the request's head to the response's, or a stream's first"
+            " token, minus the time spent on waiting for targets (failed ones and retries' pauses included). litellm's"
+            " own work is ours; the time of its HTTP client counts as waiting.",
+            ("route",),
+            buckets=OVERHEAD_BUCKETS_MS,
         )
 
     def finish(
         self, request: ObservedRequest, *, status: int, route: str | None, principal: object, aborted: bool = False
     ) -> None:
         """`route`: its template, None when no route matched. `aborted`: the client left, or the stream broke."""
-        response_time_ms = (time.perf_counter() - request.started_s) * 1000
+        now_s = time.perf_counter()
+        response_time_ms = (now_s - request.started_s) * 1000
+        until_answer_ms = ((request.answered_s or now_s) - request.started_s) * 1000
         label = route or UNMATCHED
-        method = request.method if request.method in _METHODS else "other"
-        self._count.add(1, method, label, str(status))
-        self._duration_ms.observe(response_time_ms, method, label)
+        self._count.add(1, request.method, label, str(status))
+        self._duration_ms.observe(response_time_ms, request.method, label)
+        if request.n_waits:
+            self._overhead_ms.observe(max(0.0, until_answer_ms - request.waited_s * 1000), label)
+        self._slow_log.took("request", f"{request.method} {label}", until_answer_ms)
         level = logging.ERROR if status >= 500 or (aborted and request.err) else logging.INFO
         if LOGGER.isEnabledFor(level):
             LOGGER.handle(_record(request, level, status, label, principal, response_time_ms, aborted))
@@ -93,32 +143,26 @@ def _record(
     who = principal if isinstance(principal, Principal) else None
     message = "request errored" if level == logging.ERROR else "request aborted" if aborted else "request completed"
     record = logging.LogRecord(LOGGER.name, level, "", 0, message, None, None)
-    fields: dict[str, object] = {
-        "reqId": request.request_id,
-        "req": {
-            "method": request.method,
-            "url": request.url,
-            "route": route,
-            "tenant": _text(who and who.tenant_id),
-            "user": _text(who and who.user_id),
-            "keyId": _text(who and who.key_id),
-            "remoteAddress": request.remote_address,
-        },
-        "res": {"statusCode": status},
-        "responseTime": round(response_time_ms, 2),
+    fields = record.__dict__
+    fields |= request.fields
+    fields["req"] = {
+        "method": request.method,
+        "url": request.url,
+        "route": route,
+        "tenant": request.fields.get("tenant"),
+        "user": shown_id("user", who.user_id) if who and who.user_id else None,
+        "keyId": shown_id("key", who.key_id) if who and who.key_id else None,
+        "remoteAddress": request.remote_address,
     }
+    fields["res"] = {"statusCode": status}
+    fields["responseTime"] = round(response_time_ms, 2)
     if aborted:
         fields["aborted"] = True
     if request.err is not None:
         fields["err"] = request.err if level == logging.ERROR else _without_frames(request.err)
-    record.__dict__.update(fields)
     return record
 
 
 def _without_frames(err: Mapping[str, str]) -> Mapping[str, str]:
     """What a client did wrong needs no stack of ours: its first line is left."""
     return {**err, "stack": err["stack"].partition("\n")[0]}
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

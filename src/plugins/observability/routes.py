@@ -1,5 +1,7 @@
 """`GET /health/metrics`."""
 
+import asyncio
+
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
@@ -16,9 +18,9 @@ def metrics_route(meter: PrometheusMeter) -> HTTPRouteHandler:
         tags=["operations"],
         media_type="text/plain",
         opt={"public": True},
-        sync_to_thread=True,
     )
-    def get_metrics() -> Response[bytes]:
-        return Response(meter.exposition(), media_type=CONTENT_TYPE)
+    async def get_metrics() -> Response[bytes]:
+        await meter.take_samples()
+        return Response(await asyncio.to_thread(meter.exposition), media_type=CONTENT_TYPE)
 
     return get_metrics

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from litestar.middleware import ASGIMiddleware
 
+from plugins.contract.work import for_tenant
 from plugins.security.authenticator import Authenticator
 
 if TYPE_CHECKING:
@@ -23,5 +24,7 @@ class AuthenticationMiddleware(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         if scope["route_handler"].opt.get("public") is not True:
-            scope["state"][PRINCIPAL] = await self._authenticator.authenticate(scope["headers"])
+            principal = await self._authenticator.authenticate(scope["headers"])
+            scope["state"][PRINCIPAL] = principal
+            for_tenant(principal.tenant_id)
         await next_app(scope, receive, send)

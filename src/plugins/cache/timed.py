@@ -1,0 +1,39 @@
+"""Any cache, with each operation timed: one that is slow saves nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from plugins.contract.nulls import NullSlowLog
+from plugins.contract.ports import Cache, SlowLog
+from plugins.contract.principal import TenantId
+
+
+class TimedCache:
+    """The `Cache` port around another."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._slow_log: SlowLog = NullSlowLog()
+
+    def observe_with(self, slow_log: SlowLog) -> None:
+        """The cache is given before the log of slow operations is known."""
+        self._slow_log = slow_log
+
+    def create_key(self, tenant_id: TenantId, namespace: str, parts: Sequence[bytes | str]) -> str:
+        return self._cache.create_key(tenant_id, namespace, parts)
+
+    async def get(self, key: str) -> bytes | None:
+        began_s = time.perf_counter()
+        try:
+            return await self._cache.get(key)
+        finally:
+            self._slow_log.took("cache", "get", (time.perf_counter() - began_s) * 1000)
+
+    async def set(self, key: str, value: bytes, *, ttl_s: float) -> None:
+        began_s = time.perf_counter()
+        try:
+            await self._cache.set(key, value, ttl_s=ttl_s)
+        finally:
+            self._slow_log.took("cache", "set", (time.perf_counter() - began_s) * 1000)

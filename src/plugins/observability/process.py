@@ -1,0 +1,40 @@
+"""What is said of the process itself: which build it is, and how late its event loop is."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import time
+from importlib.metadata import version
+
+from plugins.contract.ports import Meter
+
+EVERY_S = 0.5
+"""Twice a second costs nothing (20 µs each) and sees any blockage of half a second."""
+
+BUCKETS_MS = (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000)
+"""An idle loop wakes within 1 ms; nothing of ours computes on it for over 5 ms; a second is a hanging server."""
+
+
+def say_build(meter: Meter) -> None:
+    """`wattos_build_info`, in Prometheus' usual form of a constant with labels."""
+    build = meter.gauge("wattos_build_info", "Always 1: which release runs, on which Python.", ("version", "python"))
+    build.set(1, version("wattos"), platform.python_version())
+
+
+class LoopLag:
+    """What every request waits for when something computes on the loop; measured with a timer."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._lag_ms = meter.histogram(
+            "event_loop_lag_ms",
+            "Milliseconds that a timer of the event loop fired late, taken twice a second.",
+            buckets=BUCKETS_MS,
+        )
+
+    async def watch(self) -> None:
+        """Until cancelled."""
+        while True:
+            due_s = time.perf_counter() + EVERY_S
+            await asyncio.sleep(EVERY_S)
+            self._lag_ms.observe(max(0.0, (time.perf_counter() - due_s) * 1000))
