@@ -1,4 +1,4 @@
-"""The app's error tree. Knows no HTTP: `app.http.errors` has the one table of statuses.
+"""The app's error tree. Knows no HTTP: `app.http.error_table` has the one table of codes and statuses.
 
 WattosError
 ├── RetryableError
@@ -19,7 +19,22 @@ WattosError
 
 from __future__ import annotations
 
+from typing import Literal
+
 from plugins.contract.errors import RetryableError, WattosError
+
+Reason = Literal[
+    "invalid_json",
+    "duplicate_key",
+    "missing_field",
+    "invalid_character",
+    "invalid_value",
+    "unsupported_parameter",
+    "wrong_model_kind",
+    "not_ingested",
+    "empty_file",
+]
+"""What exactly is wrong with a request, where `invalid_request` says too little. A type, so that there is no other."""
 
 
 class UpstreamError(RetryableError):
@@ -86,10 +101,10 @@ class InvalidRequest(WattosError):
 
     code = "invalid_request"
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(self, message: str, *, param: str | None = None, code: Reason | None = None) -> None:
         super().__init__(message)
         self.param = param
-        self.reason = code or self.code
+        self.reason: str = code or self.code
 
 
 class ContextTooLong(InvalidRequest):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from app.knowledge.files.service import FilesService
 from app.knowledge.retrieval.service import VectorRetriever
 from app.knowledge.stores.routes import router as stores_router
 from app.knowledge.stores.service import VectorStoresService
-from app.llm.catalog import load_catalog
+from app.llm.catalog import Catalog, load_catalog
 from app.llm.chain import Chain
 from app.llm.transports.bridge import BridgeTransport
 from app.llm.transports.embedder import EmbedderTransport
@@ -50,6 +50,7 @@ from app.settings import Settings, read_settings
 from plugins.contract.capabilities import Capabilities
 from plugins.contract.discovery import discover
 from plugins.contract.errors import WattosError
+from plugins.contract.redaction import is_secret_name, secrets_of
 
 logger = logging.getLogger("app")
 
@@ -65,8 +66,7 @@ def build_app(env: Mapping[str, str]) -> Litestar:
     settings = read_settings(env)
     env = {**env, "ADMIN_KEY": ensure_admin_key(env, settings).value}
     discovered = discover(env)
-    for warning in check_environment(env, settings, discovered):
-        logger.warning(warning)
+    warnings = check_environment(env, settings, discovered)
     runtime = Runtime(settings, env)
     plugins = [plugin.from_env(env) for plugin in discovered.enabled]
     capabilities = Capabilities(key_lookup=DatabaseKeyLookup(runtime.database))
@@ -74,6 +74,8 @@ def build_app(env: Mapping[str, str]) -> Litestar:
         capabilities = plugin.contribute(capabilities)
     for plugin in plugins:
         plugin.bind(capabilities)
+    _begin_logs(capabilities, env, warnings)
+    runtime.observe_with(capabilities)
     return Litestar(
         route_handlers=[
             create_chat_completion,
@@ -94,6 +96,7 @@ def build_app(env: Mapping[str, str]) -> Litestar:
             "plugin_states": _given(discovered.states),
         },
         plugins=plugins,
+        logging_config=None,  # Litestar's default would bring lines of its own
         exception_handlers=exception_handlers,
         lifespan=[_lifespan(runtime)],
         request_max_body_size=settings.max_body_bytes,
@@ -106,22 +109,45 @@ def build_app(env: Mapping[str, str]) -> Litestar:
     )
 
 
+def worker_capabilities(env: Mapping[str, str]) -> Capabilities:
+    """What `wattos worker` has of the plugins: logs, and the log of slow operations. It serves nobody, so the others
+    have nothing to do there. Raises: SettingsError."""
+    settings = read_settings(env)
+    discovered = discover(env)
+    warnings = check_environment(env, settings, discovered)
+    capabilities = Capabilities()
+    for plugin in discovered.enabled:
+        if plugin.name == "observability":
+            capabilities = plugin.from_env(env).contribute(capabilities)
+    _begin_logs(capabilities, env, warnings)
+    return capabilities
+
+
+def _begin_logs(capabilities: Capabilities, env: Mapping[str, str], warnings: Iterable[str]) -> None:
+    capabilities.logs.install()
+    capabilities.logs.conceal(secrets_of(env))
+    for warning in warnings:
+        logger.warning(warning)
+
+
 def _services(
     settings: Settings, env: Mapping[str, str], runtime: Runtime, capabilities: Capabilities
 ) -> dict[str, Provide]:
     """What route handlers may ask for, by name."""
     catalog = load_catalog(Path(settings.models_config) if settings.models_config else None, env)
+    capabilities.logs.conceal(_keys_of(catalog))
     for warning in catalog.warnings:
         logger.warning("MODELS_CONFIG: %s", warning)
     # A person waits for the answer: its statements go before documents that are being ingested.
-    answerer = ExtractiveAnswerer(functools.partial(runtime.embedder.embed, urgent=True))
-    retriever = VectorRetriever(runtime.database, runtime.embedder)
+    answerer = ExtractiveAnswerer(functools.partial(runtime.timed_embedder.embed, urgent=True))
+    retriever = VectorRetriever(runtime.database, runtime.timed_embedder)
     bridge = BridgeTransport(LocalAddress(runtime.model_server))
     chain = Chain(
         chat={"bridge": bridge, "extractive": ExtractiveTransport(answerer)},
         embedding={"bridge": bridge, "embedder": EmbedderTransport(runtime.embedder)},
         guard=capabilities.guard,
         meter=capabilities.meter,
+        slow_log=capabilities.slow_log,
     )
     chat = ChatService(
         catalog=catalog,
@@ -141,6 +167,13 @@ def _services(
         "accounts": _given(AccountsService(runtime.database)),
         "health": _given(HealthService(_checks(runtime), version("wattos"))),
     }
+
+
+def _keys_of(catalog: Catalog) -> Iterator[str]:
+    """What a configuration holds that no log may show."""
+    for alias in catalog.aliases():
+        for target in catalog.chain(alias):
+            yield from (str(value) for name, value in target.params.items() if is_secret_name(name))
 
 
 class LocalAddress:

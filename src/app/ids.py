@@ -9,6 +9,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from app.errors import NotFound
+from plugins.contract.ids import shown_id
 
 Prefix = Literal["ten", "key", "file", "vs", "chatcmpl"]
 
@@ -32,7 +33,7 @@ def new_id() -> UUID:
 
 def encode_id(prefix: Prefix, value: UUID) -> str:
     """`file_0190…`: prefix, underscore, 32 hex digits."""
-    return f"{prefix}_{value.hex}"
+    return shown_id(prefix, value)
 
 
 def decode_id(prefix: Prefix, text: str) -> UUID:

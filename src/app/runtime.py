@@ -10,14 +10,17 @@ from app.database.embedded import embedded_postgres
 from app.database.engine import Database
 from app.database.errors import SchemaDrift
 from app.database.migrate import is_current, upgrade
+from app.jobs.instruments import QueueDepth
 from app.jobs.worker import Worker
 from app.knowledge.files.objects import ObjectStore
 from app.knowledge.ingestion.service import IngestionService
 from app.knowledge.stores.model import INGEST
 from app.local_models.embedder import LocalEmbedder
 from app.local_models.model_server import LocalModelServer
+from app.local_models.timed import TimedEmbedder
 from app.local_models.weights import weights_path
 from app.settings import Settings
+from plugins.contract.capabilities import Capabilities
 
 logger = logging.getLogger("runtime")
 
@@ -63,8 +66,16 @@ class Runtime:
         self.objects = ObjectStore(settings.data_path / "files")
         self.embedder = LocalEmbedder(env=env)
         self.model_server = LocalModelServer(weights_path(settings.models_path), env=env)
-        self.ingestion = IngestionService(self.database, self.objects, self.embedder)
+        self.timed_embedder = TimedEmbedder(self.embedder)
+        self.ingestion = IngestionService(self.database, self.objects, self.timed_embedder)
         self.worker = Worker({INGEST: self.ingestion.ingest})
+
+    def observe_with(self, capabilities: Capabilities) -> None:
+        """Before it lives: the parts are made before the plugins have given."""
+        self.database.observe_with(capabilities.meter, capabilities.slow_log)
+        self.timed_embedder.observe_with(capabilities.slow_log)
+        self.worker.observe_with(capabilities.slow_log)
+        QueueDepth(self.database, capabilities.meter)
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:

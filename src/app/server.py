@@ -12,11 +12,9 @@ import rich_click as click
 import uvicorn
 
 from app.admin_key import ensure_admin_key
-from app.environment import check_environment
-from app.factory import STARTUP_FAILURE, build_app
+from app.factory import STARTUP_FAILURE, build_app, worker_capabilities
 from app.runtime import Runtime
 from app.settings import read_settings
-from plugins.contract.discovery import discover
 
 LISTEN_BACKLOG = 2048
 """uvicorn's own default: connections that wait to be accepted during a burst."""
@@ -59,18 +57,21 @@ def run(env: Mapping[str, str], sock: socket.socket) -> int:
 
 def run_worker(env: Mapping[str, str]) -> int:
     """Work on jobs until SIGTERM or SIGINT."""
-    settings = read_settings(env)
-    for warning in check_environment(env, settings, discover(env)):
-        logging.getLogger("app").warning(warning)
-    runtime = Runtime(settings, env)
+    capabilities = worker_capabilities(env)
+    runtime = Runtime(read_settings(env), env)
+    runtime.observe_with(capabilities)
 
     async def work() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        capabilities.logs.start()
         async with runtime.working():
             await stop.wait()
 
-    asyncio.run(work())
+    try:
+        asyncio.run(work())
+    finally:
+        capabilities.logs.stop()
     return 0

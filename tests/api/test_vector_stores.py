@@ -254,7 +254,7 @@ def test_every_route_is_closed_to_another_tenant(stranger: Tenant, filled: tuple
         ('{"name": 7}', "invalid_request", "name"),
         ('{"file_ids": ' + str(["file_x"] * 501).replace("'", '"') + "}", "invalid_request", "file_ids"),
         ('{"metadata": {"k": 1}}', "invalid_request", "metadata[...]"),
-        ('{"embedding_model": "text-embedding-3-large"}', "model_not_found", "embedding_model"),
+        ('{"embedding_model": "text-embedding-3-large"}', "wrong_model_kind", "embedding_model"),
     ],
 )
 def test_store_that_cannot_be_made_names_the_field(tenant: Tenant, body: str, code: str, param: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from app.http.error_table import TABLE, code_of
 from app.http.schemas import OpenAIError, OpenAIErrorBody
 from plugins.contract.errors import WattosError
 
@@ -21,5 +22,6 @@ def event(data: bytes) -> bytes:
 
 def error_event(exc: WattosError) -> bytes:
     """The one typed event that ends a broken stream; no `[DONE]` follows."""
-    body = OpenAIErrorBody(message=exc.message, type="server_error", code=exc.code)
+    code = code_of(exc)
+    body = OpenAIErrorBody(message=exc.message, type=TABLE[code].openai_type, code=code)
     return event(msgspec.json.encode(OpenAIError(body)))

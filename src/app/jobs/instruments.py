@@ -30,8 +30,8 @@ class JobWatch:
     async def watch(self, call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: QueueWorker) -> Any:
         # The worker has a task for each job, in which it also decides about retries: all of that is this job's.
         begin(Work({"jobId": str(context.job.id)}))
-        with contextlib.suppress(KeyError, ValueError, TypeError):
-            for_tenant(UUID(context.job.task_kwargs["tenant_id"]))
+        with contextlib.suppress(KeyError, ValueError):
+            for_tenant(UUID(str(context.job.task_kwargs["tenant_id"])))
         began_s = time.monotonic()
         try:
             return await call_next()
@@ -50,20 +50,14 @@ class QueueDepth:
             " database does not answer.",
             ("state",),
         )
-        self._oldest_s = meter.gauge(
-            "job_queue_oldest_seconds", "Seconds for which the oldest waiting job has been due; 0 when none waits."
-        )
         meter.sample(self._sample)
 
     async def _sample(self) -> None:
         depth: dict[str, float] = dict.fromkeys(STATES, UNKNOWN)
-        oldest_s = UNKNOWN
         try:
             async with self._database.role(Role.JOBS) as session:
                 counted = await store.count(session)
             depth = {state: counted.get(state, 0) for state in STATES}
-            oldest_s = counted.get(store.OLDEST, 0)
         finally:
             for state, n_jobs in depth.items():
                 self._depth.set(n_jobs, state)
-            self._oldest_s.set(oldest_s)

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from procrastinate import App
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.jobs.queue import QUEUE
 
@@ -29,11 +31,8 @@ _COUNT = text(
                 when status in ('failed', 'aborted') then 'failed'
                 when scheduled_at > now() then 'delayed'
                 else 'waiting' end as state,
-           count(*)::float8 as n_jobs,
-           max(extract(epoch from now() - greatest(
-             scheduled_at, (select at from jobs.procrastinate_events e where e.job_id = j.id and type = 'deferred')
-           )))::float8 as age_s
-    from jobs.procrastinate_jobs as j
+           count(*) as n_jobs
+    from jobs.procrastinate_jobs
     where queue_name = :queue and status in ('todo', 'doing', 'failed', 'aborted')
     group by state
     """
@@ -61,3 +60,9 @@ async def retry_failed(app: App, tasks: Sequence[str]) -> list[int]:
     """Free the jobs of these tasks that ended badly. Returns: their numbers."""
     rows = await app.connector.execute_query_all_async(_RETRY_FAILED, queue=QUEUE, tasks=list(tasks))
     return [row["id"] for row in rows]
+
+
+async def count(session: AsyncSession) -> dict[str, int]:
+    """Jobs by state: waiting, delayed (to be tried again later), running, failed. Those that are done are deleted."""
+    rows = await session.execute(_COUNT, {"queue": QUEUE})
+    return {row.state: row.n_jobs for row in rows}

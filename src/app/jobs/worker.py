@@ -16,9 +16,12 @@ from procrastinate.worker import Worker as QueueWorker
 from psycopg_pool import AsyncConnectionPool
 
 from app.database.engine import CONNECT_TIMEOUT_S, async_url
+from app.jobs.instruments import JobWatch
 from app.jobs.queue import QUEUE
 from app.jobs.rescue import HEARTBEAT_S, STALLED_AFTER_S, Rescue
 from app.jobs.retry import Backoff
+from plugins.contract.nulls import NullSlowLog
+from plugins.contract.ports import SlowLog
 
 logger = logging.getLogger("jobs")
 
@@ -58,6 +61,11 @@ class Worker:
         self._handlers = handlers
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._watch = JobWatch(NullSlowLog())
+
+    def observe_with(self, slow_log: SlowLog) -> None:
+        """The worker is made before the log of slow operations is known."""
+        self._watch = JobWatch(slow_log)
 
     def start(self, url: str) -> None:
         """Returns at once; connecting happens in the background, and again whenever the connection is lost."""
@@ -110,7 +118,7 @@ class Worker:
                     shutdown_graceful_timeout=JOB_GRACE_S,
                     install_signal_handlers=False,
                     delete_jobs="successful",
-                    worker_middleware=[rescue.watch],
+                    worker_middleware=[self._watch.watch, rescue.watch],
                 )
                 rescuing = group.create_task(rescue.run(app, worker), name="job rescue")
                 await worker.run()  # type: ignore[no-untyped-call]  # procrastinate's gap

@@ -29,7 +29,9 @@ from app.llm.model import (
 )
 from app.llm.stream import close, following, until_token, within
 from plugins.contract.errors import RetryableError, WattosError
-from plugins.contract.ports import Guard, Meter
+from plugins.contract.nulls import NullSlowLog
+from plugins.contract.ports import Guard, Meter, SlowLog
+from plugins.contract.work import waited_for_model
 
 logger = logging.getLogger("llm")
 
@@ -83,11 +85,12 @@ class Chain:
         embedding: Mapping[str, EmbeddingTransport],
         guard: Guard,
         meter: Meter,
+        slow_log: SlowLog | None = None,
     ) -> None:
         self._chat = chat
         self._embedding = embedding
         self._guard = guard
-        self._instruments = Instruments(meter)
+        self._instruments = Instruments(meter, slow_log or NullSlowLog())
 
     async def complete(self, call: ChatCall, targets: Sequence[Target]) -> Completed:
         """Raises: what the only target raised, or AllTargetsFailed."""
@@ -131,6 +134,7 @@ class Chain:
                 sent += 1
                 return await attempt(target)
 
+            asked_s = time.monotonic()
             try:
                 value = await self._guard.call(target.id, send, retry=target is targets[-1])
             except (RetryableError, UpstreamMisconfigured) as exc:
@@ -138,6 +142,8 @@ class Chain:
                 logger.warning("target %s failed: %s", target.id, exc.code)
             else:
                 return Served(value=value, target=target, attempts=sent, began_s=began_s)
+            finally:
+                waited_for_model(time.monotonic() - asked_s)
         raise _summary(failures)
 
     def _counted(

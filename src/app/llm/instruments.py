@@ -13,7 +13,7 @@ import msgspec
 from app.llm.model import Target, Usage
 from app.llm.prices import NUSD_PER_USD
 from plugins.contract.errors import WattosError
-from plugins.contract.ports import Meter
+from plugins.contract.ports import Meter, SlowLog
 
 logger = logging.getLogger("llm")
 
@@ -35,14 +35,19 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
 class Instruments:
     """The counters of one chain."""
 
-    def __init__(self, meter: Meter) -> None:
-        self._calls = meter.counter("llm_calls_total", "Calls sent to targets", ("target", "outcome"))
-        self._tokens = meter.counter("llm_tokens_total", "Tokens, as the target counted them", ("target", "kind"))
-        self._cost = meter.counter("llm_cost_usd", "Cost in US dollars, where the price is known", ("target",))
-        self._unpriced = meter.counter("llm_unpriced_calls_total", "Calls whose price is unknown", ("target",))
+    def __init__(self, meter: Meter, slow_log: SlowLog) -> None:
+        self._slow_log = slow_log
+        self._calls = meter.counter(
+            "llm_calls_total",
+            "Calls sent to targets, by how they ended; a stream's when it is over.",
+            ("target", "outcome"),
+        )
+        self._tokens = meter.counter("llm_tokens_total", "Tokens, as the targets counted them.", ("target", "kind"))
+        self._cost = meter.counter("llm_cost_usd", "Cost in US dollars, where usage and price are known.", ("target",))
+        self._unpriced = meter.counter("llm_unpriced_calls_total", "Calls whose price is unknown.", ("target",))
         self._duration = meter.histogram(
             "llm_call_duration_ms",
-            "Until the whole answer, or a stream's first token",
+            "Milliseconds from sending a call to its whole answer, or to a stream's first token; failed calls too.",
             ("target",),
             buckets=DURATION_BUCKETS_MS,
         )
@@ -54,6 +59,7 @@ class Instruments:
 
     def took(self, target: Target, duration_ms: float) -> None:
         self._duration.observe(duration_ms, target.id)
+        self._slow_log.took("embedding" if target.mode == "embedding" else "model", target.id, duration_ms)
 
     def finished(self, done: Finished) -> None:
         """Once for every request that a target served, or began to."""

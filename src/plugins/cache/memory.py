@@ -49,8 +49,8 @@ class MemoryCache:
         """The cache is given before the meter is known; operations before this are not counted."""
         self._operations = meter.counter(
             "cache_operations_total",
-            "Cache operations by result: get hit or miss, set stored or refused (too long, or over already), evict full or"
-            " expired.",
+            "Cache operations by result: get hit or miss, set stored or refused (too long, or over already), evict full"
+            " or expired.",
             ("operation", "result"),
         )
 

@@ -1,4 +1,4 @@
-"""The root of every error WattOS raises on purpose. Knows no HTTP: `app.http.errors` has the one table of statuses.
+"""The root of every error WattOS raises on purpose. Knows no HTTP: `app.http.error_table` has all codes.
 
     WattosError                 code, retryable, a message that is safe to show to a user
     ├── RetryableError          the same call may succeed later, or at another target

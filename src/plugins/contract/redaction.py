@@ -107,7 +107,7 @@ class Redactor:
     def value(self, value: object, name: str = "") -> object:
         """The same within mappings and sequences; whatever stands under a secret's name is blacked out whole."""
         if isinstance(value, str):
-            return MASK if name and _is_secret_name(name) else self.text(value)
+            return MASK if name and is_secret_name(name) else self.text(value)
         if isinstance(value, Mapping):
             return {self.text(str(key)): self.value(item, str(key)) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -131,5 +131,6 @@ def secrets_of(env: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _is_secret_name(name: str) -> bool:
+def is_secret_name(name: str) -> bool:
+    """Whether what such a field, header or parameter holds is a secret."""
     return bool(_SECRET_NAME.fullmatch(name))

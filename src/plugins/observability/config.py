@@ -35,7 +35,7 @@ class ObservabilitySettings(msgspec.Struct, frozen=True, kw_only=True):
     any `SHUTDOWN_GRACE_S`."""
 
     slow_request_ms: SlowMs = 10_000
-    """A request is slow when its answer, or a stream's first byte, takes longer. A model's whole answer takes seconds."""
+    """A request is slow when its answer, or a stream's first byte, takes longer. Models take seconds."""
 
     slow_statement_ms: SlowMs = 500
     """A statement is slow when the database takes longer. Ours take 1 to 10 ms; a search of 24,000 passages 2 ms."""

@@ -54,8 +54,7 @@ class _Instrument(Generic[M]):
     """A metric, and its children by label values: the library's own look-up takes a lock and 1 µs."""
 
     def __init__(self, metric: M, n_labels: int) -> None:
-        self._metric = metric
-        self._n_labels = n_labels
+        self._metric: M = metric
         self._children: dict[tuple[str, ...], M] = {} if n_labels else {(): metric}
 
     def child(self, labels: tuple[str, ...]) -> M:
@@ -128,7 +127,7 @@ class PrometheusMeter:
         return [*self._described.values()]
 
     async def take_samples(self) -> None:
-        """Ask the sources, unless they were asked within a second; whoever comes meanwhile waits for the same answer."""
+        """Ask the sources, unless they were asked within a second. Who comes meanwhile waits for the same answer."""
         if self._sampling is None:
             if time.monotonic() - self._sampled_at_s < SAMPLE_MAX_AGE_S:
                 return

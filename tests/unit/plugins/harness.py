@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections import Counter as Tally
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
@@ -51,8 +52,8 @@ class FakeClock:
 
 
 class _Recorder:
-    def __init__(self, name: str, labels: Sequence[str], total: Tally[tuple[str, ...]]) -> None:
-        self._name, self._n_labels, self._total = name, len(labels), total
+    def __init__(self, name: str, labels: Sequence[str], meter: RecordingMeter) -> None:
+        self._name, self._n_labels, self._total, self._held = name, len(labels), meter.total, meter.held
 
     def add(self, amount: float = 1, /, *labels: str) -> None:
         if len(labels) != self._n_labels or amount < 0:
@@ -65,26 +66,43 @@ class _Recorder:
     def set(self, value: float, /, *labels: str) -> None:
         if len(labels) != self._n_labels:
             raise ValueError(self._name)
-        self._total[(self._name, *labels)] = int(value)
+        self._held[(self._name, *labels)] = value
+        if not math.isnan(value):
+            self._total[(self._name, *labels)] = int(value)
 
 
 class RecordingMeter:
-    """`total[name, *labels]`: sum of what was added, number of what was observed."""
+    """`total[name, *labels]`: sum of what was added, number of what was observed; `held`: what gauges were set to."""
 
     def __init__(self) -> None:
         self.total: Tally[tuple[str, ...]] = Tally()
+        self.held: dict[tuple[str, ...], float] = {}
+        self.sources: list[Callable[[], Awaitable[None]]] = []
         self._instruments: dict[str, _Recorder] = {}
 
     def counter(self, name: str, description: str, labels: Sequence[str] = ()) -> Counter:
-        return self._instruments.setdefault(name, _Recorder(name, labels, self.total))
-
-    def gauge(self, name: str, description: str, labels: Sequence[str] = ()) -> Gauge:
-        return self._instruments.setdefault(name, _Recorder(name, labels, self.total))
+        return self._instruments.setdefault(name, _Recorder(name, labels, self))
 
     def histogram(
         self, name: str, description: str, labels: Sequence[str] = (), buckets: Sequence[float] = ()
     ) -> Histogram:
-        return self._instruments.setdefault(name, _Recorder(name, labels, self.total))
+        return self._instruments.setdefault(name, _Recorder(name, labels, self))
+
+    def gauge(self, name: str, description: str, labels: Sequence[str] = ()) -> Gauge:
+        return self._instruments.setdefault(name, _Recorder(name, labels, self))
+
+    def sample(self, source: Callable[[], Awaitable[None]]) -> None:
+        self.sources.append(source)
+
+
+class RecordingSlowLog:
+    """`heard`: (kind, name, duration_ms) of every operation."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str, float]] = []
+
+    def took(self, kind: str, name: str, duration_ms: float) -> None:
+        self.heard.append((kind, name, duration_ms))
 
 
 class FakeKeyLookup:

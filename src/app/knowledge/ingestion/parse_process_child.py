@@ -1,6 +1,9 @@
-"""The process in which one file is parsed. Started by `parse_process`, which describes the wire; not for other use."""
+"""The process in which one file is read and cut. Started by `parse_process`, which describes the wire; not for other
+use. What a file could do here is bounded by the kernel: time, memory, files, children, network.
+"""
 
 import contextlib
+import ctypes
 import os
 import resource
 import signal
@@ -11,23 +14,36 @@ from typing import BinaryIO
 
 import msgspec
 
-from app.knowledge.ingestion.errors import DocumentError, FileTooComplex, UnreadableFile
-from app.knowledge.ingestion.parse_process_wire import FRAME_LENGTH, MISSING_SOURCE, ParseReply, ParseRequest
+from app.knowledge.ingestion.chunking import CHUNK_TOKENS, chunk, estimated_tokens
+from app.knowledge.ingestion.errors import DocumentError, ParseOutOfMemory, TooManyPassages, UnreadableFile
+from app.knowledge.ingestion.parse_process_wire import (
+    FRAME_LENGTH,
+    MISSING_SOURCE,
+    Cut,
+    ParseLimits,
+    ParseRequest,
+    Read,
+    Refused,
+    Reply,
+)
 from app.knowledge.ingestion.parsing import parse
 from app.processes import die_with_parent
+
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+"""unshare(2). Root needs no user namespace of its own, and would lose its right to read other users' files in one."""
+
+MAX_OPEN_FILES = 64
+"""Three pipes, the file, and a library at a time while it is imported."""
 
 
 def main() -> None:
     """Read one request from standard input, answer it on standard output, end."""
     requests, replies = sys.stdin.buffer, _take_stdout()
     request = msgspec.msgpack.decode(_read_frame(requests), type=ParseRequest)
+    _leave_network()
     _die_with(request.parent_pid)
-    _limit(request)
-    reply = _answer(request, requests)
-    payload = msgspec.msgpack.encode(reply)
-    replies.write(FRAME_LENGTH.pack(len(payload)))
-    replies.write(payload)
-    replies.flush()
+    _limit(request.limits)
+    _send(replies, _answer(request, requests, replies))
     os._exit(0)  # the watching thread and libraries' clean-up have nothing left to do
 
 
@@ -44,6 +60,21 @@ def _read_frame(stream: BinaryIO) -> bytes:
     return stream.read(length)
 
 
+def _send(replies: BinaryIO, reply: Reply) -> None:
+    payload = msgspec.msgpack.encode(reply)
+    replies.write(FRAME_LENGTH.pack(len(payload)))
+    replies.write(payload)
+    replies.flush()
+
+
+def _leave_network() -> None:
+    """A network namespace without any interface, where the kernel lets us: a depth of defence, not the wall."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if libc.unshare(CLONE_NEWNET) != 0 and os.geteuid() != 0:
+            libc.unshare(CLONE_NEWUSER | CLONE_NEWNET)
+
+
 def _die_with(parent_pid: int) -> None:
     """On Linux the kernel kills this process with its parent; elsewhere the limit on CPU time ends it."""
     die_with_parent(signal.SIGKILL)
@@ -51,34 +82,45 @@ def _die_with(parent_pid: int) -> None:
         os._exit(1)
 
 
-def _limit(request: ParseRequest) -> None:
+def _limit(limits: ParseLimits) -> None:
     """Bounds that hold even when Python code cannot run. Where the system refuses one, the others stay."""
-    cpu_s = int(request.timeout_s) + 1
-    bounds = (
-        (resource.RLIMIT_AS, request.memory_bytes),
-        (resource.RLIMIT_CPU, cpu_s),
-        (resource.RLIMIT_CORE, 0),
-    )
-    for kind, bound in bounds:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(kind, (bound, bound))
+    _bound(resource.RLIMIT_AS, limits.memory_bytes)
+    _bound(resource.RLIMIT_CPU, int(limits.timeout_s) + 1)
+    _bound(resource.RLIMIT_CORE, 0)
+    _bound(resource.RLIMIT_FSIZE, 0)  # no file grows
+    _bound(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
+    with contextlib.suppress(OSError):
+        # Where a machine runs out of memory all the same, its kernel shall end this process and not the server.
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _answer(request: ParseRequest, requests: BinaryIO) -> ParseReply:
+def _bound(kind: int, bound: int) -> None:
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(kind, (bound, bound))
+
+
+def _answer(request: ParseRequest, requests: BinaryIO, replies: BinaryIO) -> Reply:
     try:
         data = _read_frame(requests) if request.path is None else Path(request.path).read_bytes()
-    except OSError:
-        return ParseReply(code=MISSING_SOURCE)
-    try:
         threading.Thread(target=_watch, args=(requests,), daemon=True).start()
-        return ParseReply(parse(data, request.filename, request.content_type))
+        _bound(resource.RLIMIT_NPROC, 0)  # from here on neither processes nor threads (root is exempt)
+        document = parse(data, request.filename, request.content_type)
+        del data
+        _send(replies, Read())
+        chunks = chunk(document, max_tokens=CHUNK_TOKENS, count_tokens=estimated_tokens)
+        if len(chunks) > request.limits.max_chunks:
+            raise TooManyPassages(
+                f"The text makes {len(chunks):,} passages; {request.limits.max_chunks:,} are read at most."
+            )
+        return Cut(document.text, document.parser, [(c.start, c.end, c.heading) for c in chunks])
     except DocumentError as exc:
-        return ParseReply(code=exc.code, message=exc.message)
+        return Refused(exc.code, exc.message)
     except MemoryError:
-        return ParseReply(code=FileTooComplex.code, message="Reading this file takes more memory than it may have.")
+        return Refused(ParseOutOfMemory.code, "Reading this file takes more memory than it may have.")
+    except FileNotFoundError:
+        return Refused(MISSING_SOURCE)
     except Exception as exc:  # noqa: BLE001 - whatever a library raises on bytes like these, the file is the reason
-        kind = type(exc).__name__
-        return ParseReply(code=UnreadableFile.code, message=f"The file is damaged or incomplete ({kind}).")
+        return Refused(UnreadableFile.code, "The file is damaged or incomplete.", cause=type(exc).__name__)
 
 
 def _watch(requests: BinaryIO) -> None:

@@ -43,7 +43,7 @@ class VectorStoresService:
             raise InvalidRequest(
                 f"documents are embedded by {self._embedding_model!r} alone",
                 param="embedding_model",
-                code="model_not_found",
+                code="wrong_model_kind",
             )
         store_id = new_id()
         async with self._database.tenant(tenant_id) as session:

@@ -19,6 +19,7 @@ from app.errors import UpstreamUnavailable
 from app.llm.model import ChatCall, EmbeddingCall, LocalEndpoint, Reply, StreamChunk, Target, Usage, Vectors
 from app.llm.transports.chunks import Source, cleaned, is_token_of, says_something
 from app.llm.transports.failures import translated
+from plugins.contract.work import worked_for_model
 
 PARAMETERS = frozenset(
     """
@@ -50,6 +51,7 @@ class BridgeTransport:
         litellm = await self._load()
         with translated(litellm, target):
             response = await litellm.acompletion(**self._arguments(target, call))
+            _own_work(response)
             body = response.model_dump(exclude_none=True)
         if not body.get("choices"):
             raise UpstreamUnavailable(f"{target.id} answered without an answer")
@@ -64,6 +66,7 @@ class BridgeTransport:
         arguments = self._arguments(target, call) | {"stream": True, "stream_options": {"include_usage": True}}
         with translated(litellm, target):
             response = await litellm.acompletion(**arguments)
+            _own_work(response)
         source = Source(response)
         body: dict[str, Any] = {}
         try:
@@ -91,6 +94,7 @@ class BridgeTransport:
             arguments["allowed_openai_params"] = ["dimensions"]
         with translated(litellm, target):
             response = await litellm.aembedding(**arguments)
+            _own_work(response)
             body = response.model_dump()
         try:
             rows = [item["embedding"] for item in sorted(body["data"], key=lambda item: item["index"])]
@@ -150,6 +154,13 @@ def _import_litellm() -> Any:
     litellm.DEFAULT_MAX_RETRIES = 0  # embeddings take `max_retries=0` for "not given", and would be sent three times
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # its stack traces may show what was asked
     return litellm
+
+
+def _own_work(response: Any) -> None:
+    """litellm tells how long it was busy itself, beside its HTTP client: that is not waiting for the target."""
+    own_ms = response._hidden_params.get("litellm_overhead_time_ms")
+    if isinstance(own_ms, float) and own_ms > 0:
+        worked_for_model(own_ms / 1000)
 
 
 def _usage(counted: Mapping[str, Any] | None) -> Usage | None:

@@ -18,6 +18,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from plugins.contract.errors import RetryableError
 from plugins.contract.principal import KeyId, Principal, TenantId
+from plugins.contract.work import for_tenant
 from plugins.observability.config import LogSettings, ObservabilitySettings
 from plugins.observability.plugin import ObservabilityPlugin
 from unit.plugins.harness import build, eventually, lines, serving
@@ -84,6 +85,7 @@ class Identify(ASGIMiddleware):
         if scope["path"] == "/refused":
             raise RetryableError("keys cannot be checked")
         scope["state"]["principal"] = CALLER
+        for_tenant(CALLER.tenant_id)
         await next_app(scope, receive, send)
 
 

@@ -16,9 +16,10 @@ from logging.handlers import QueueHandler
 import pytest
 
 from plugins.contract.errors import CircuitOpen, SettingsError
+from plugins.contract.work import Work, doing
 from plugins.observability.config import load
 from plugins.observability.logs import LogOutput
-from plugins.observability.pino import python_level, request_id
+from plugins.observability.pino import python_level
 from unit.plugins.harness import RecordingMeter, eventually, lines
 
 SECRET = "sk-wattos-secret"
@@ -95,9 +96,8 @@ def test_exceptions_are_logged_under_err_without_their_values(output: tuple[LogO
 def test_lines_of_a_request_carry_its_id(output: tuple[LogOutput, io.StringIO]) -> None:
     """Whatever logs while it works for a request can be found by the request's id, from the writing thread too."""
     output[0].start()
-    token = request_id.set("req-1")
-    logging.getLogger("app").info("inside")
-    request_id.reset(token)
+    with doing(Work({"reqId": "req-1"})):
+        logging.getLogger("app").info("inside")
     logging.getLogger("app").info("outside")
     output[0].stop()
     inside, outside = lines(output[1].getvalue())

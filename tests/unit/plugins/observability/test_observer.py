@@ -9,7 +9,7 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 from litestar.types import Receive, Scope, Send
 
-from plugins.contract.nulls import NullMeter
+from plugins.contract.nulls import NullMeter, NullSlowLog
 from plugins.contract.ports import Counter
 from plugins.observability.asgi import RequestObserver
 from plugins.observability.config import LogSettings, ObservabilitySettings
@@ -31,7 +31,7 @@ class BrokenMeter(NullMeter):
 
 async def test_a_broken_observer_breaks_no_request() -> None:
     """Whatever fails inside, the caller gets the answer and its id."""
-    observer = RequestObserver(RequestReport(BrokenMeter()))
+    observer = RequestObserver(RequestReport(BrokenMeter(), NullSlowLog()))
 
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})

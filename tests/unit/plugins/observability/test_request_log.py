@@ -27,9 +27,9 @@ async def test_a_request_is_one_line_in_pinos_shape() -> None:
         "method": "GET",
         "url": "/items/7?token=",
         "route": "/items/{item}",
-        "tenant": str(CALLER.tenant_id),
-        "user": str(CALLER.user_id),
-        "keyId": str(CALLER.key_id),
+        "tenant": f"ten_{CALLER.tenant_id.hex}",
+        "user": f"user_{CALLER.user_id.hex}",
+        "keyId": f"key_{CALLER.key_id.hex}",
         "remoteAddress": "127.0.0.1",
     }
     assert line["res"] == {"statusCode": 200}
@@ -43,7 +43,7 @@ async def test_an_anonymous_request_names_the_default_tenant() -> None:
     async with observed() as app:
         await app.client.get("/items/7")
         line = await app.line()
-    assert line["req"]["tenant"] == str(DEFAULT_TENANT_ID)
+    assert line["req"]["tenant"] == f"ten_{DEFAULT_TENANT_ID.hex}"
     assert line["req"]["keyId"] is None
 
 

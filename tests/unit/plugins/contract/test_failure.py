@@ -7,7 +7,7 @@ from typing import NoReturn
 import pytest
 
 from plugins.contract.errors import CircuitOpen
-from plugins.observability.failure import WITHHELD, describe
+from plugins.contract.failure import WITHHELD, describe
 
 SECRET = "the prompt of a customer"
 
