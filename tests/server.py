@@ -24,10 +24,13 @@ START_TIMEOUT_S = 60.0
 class RunningServer:
     """A server process and what a test needs to talk to it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], port: int, log: Path, management_port: int | None = None
+    ) -> None:
         self.process = process
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
+        self.operations_url = f"http://127.0.0.1:{management_port or port}"
         self.log = log
 
     def wait_until_ready(self) -> None:
@@ -36,7 +39,7 @@ class RunningServer:
             if self.process.poll() is not None:
                 raise AssertionError(f"server ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
             try:
-                if httpx.get(f"{self.url}/health/readiness", timeout=5).status_code == 200:
+                if httpx.get(f"{self.operations_url}/health/readiness", timeout=5).status_code == 200:
                     return
             except httpx.TransportError:
                 pass
@@ -114,7 +117,8 @@ def start(env: Mapping[str, str], log: Path, *arguments: str) -> RunningServer:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return RunningServer(process, port, log)
+    management_port = env.get("MANAGEMENT_PORT")
+    return RunningServer(process, port, log, int(management_port) if management_port else None)
 
 
 @contextmanager

@@ -1,12 +1,15 @@
 """The command `wattos`. It and `asgi.py` alone read `os.environ`. Errors are one line; exit code 2 for usage."""
 
+# pyright: reportUnknownMemberType=false
+# rich_click takes its decorators from click without their types.
+
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +51,7 @@ def serve(host: str, port: int, config: str | None) -> None:
     env = dict(os.environ)
     if config:
         env["MODELS_CONFIG"] = config
-    sys.exit(run(env, listen(host, port)))
+    sys.exit(run(env, listen(host, port), listen_for_management(env, host, port)))
 
 
 @main.command()
@@ -64,11 +67,13 @@ def demo(once: bool, port: int) -> None:
 
 
 @main.command()
-def worker() -> None:
-    """Work on jobs (ingestion) in a process of its own, until SIGTERM."""
+@click.option("--host", default=DEFAULT_HOST, show_default=True, help="Address of MANAGEMENT_PORT, if that is set.")
+def worker(host: str) -> None:
+    """Work on jobs (ingestion) in a process of its own, until SIGTERM; with MANAGEMENT_PORT it serves its health."""
     from app.server import run_worker
 
-    sys.exit(run_worker(dict(os.environ)))
+    env = dict(os.environ)
+    sys.exit(run_worker(env, listen_for_management(env, host)))
 
 
 @main.group()
@@ -172,7 +177,7 @@ def list_settings(as_json: bool) -> None:
     _run(show_settings, as_json)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, remedy: str = "choose another with --port") -> socket.socket:
     """A listening socket. Raises: SettingsError when the port is taken or the address is not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -182,8 +187,20 @@ def listen(host: str, port: int) -> socket.socket:
         sock.listen(2048)
     except OSError as exc:
         sock.close()
-        raise SettingsError(f"cannot listen on {host}:{port} ({exc.strerror}): choose another with --port") from None
+        raise SettingsError(f"cannot listen on {host}:{port} ({exc.strerror}): {remedy}") from None
     return sock
+
+
+def listen_for_management(env: Mapping[str, str], host: str, main_port: int | None = None) -> socket.socket | None:
+    """A socket for MANAGEMENT_PORT, None where it is not set. Raises: SettingsError."""
+    from app.settings import read_settings
+
+    port = read_settings(env).management_port
+    if port is None:
+        return None
+    if port == main_port:
+        raise SettingsError(f"MANAGEMENT_PORT={port} is the API's own port: give it another one")
+    return listen(host, port, remedy="set another MANAGEMENT_PORT")
 
 
 def _run(command: Callable[..., Any], *args: object) -> None:

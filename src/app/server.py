@@ -3,75 +3,163 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Generator, Mapping
+from types import FrameType
 
 import rich_click as click
 import uvicorn
+from litestar import Litestar
 
 from app.admin_key import ensure_admin_key
-from app.factory import STARTUP_FAILURE, build_app, worker_capabilities
-from app.runtime import Runtime
-from app.settings import read_settings
+from app.factory import HEALTH, STARTUP_FAILURE, build_app, build_worker_app
+from app.http.connections import Connections, allow_open_files
+from app.http.protocol import GuardedProtocol, guarded_protocol
+from app.operations.health.service import HealthService
+from app.settings import Settings, read_settings
+
+logger = logging.getLogger("server")
 
 LISTEN_BACKLOG = 2048
 """uvicorn's own default: connections that wait to be accepted during a burst."""
 
 
-def run(env: Mapping[str, str], sock: socket.socket) -> int:
-    """Serve on `sock` until SIGTERM or SIGINT. Returns: the exit code.
+def run(env: Mapping[str, str], sock: socket.socket, management: socket.socket | None = None) -> int:
+    """Serve on `sock` until SIGTERM or SIGINT; health, metrics and plugins on `management`, if given.
 
-    At the first signal running streams may go on for SHUTDOWN_GRACE_S; then everything is stopped, children last.
-    Raises: WattosError when it cannot start; uvicorn's stack trace of it is left out.
+    At the first signal readiness answers 503 while requests are still taken for SHUTDOWN_DELAY_S; then running streams
+    may go on for SHUTDOWN_GRACE_S; then everything is stopped, children last. A second signal ends the delay.
+    Returns: the exit code. Raises: WattosError when it cannot start; uvicorn's stack trace of it is left out.
     """
     settings = read_settings(env)
     admin_key = ensure_admin_key(env, settings)
+    allow_open_files(settings.max_connections)
     app = build_app({**env, "ADMIN_KEY": admin_key.value})
     if admin_key.is_new:
         # stderr: logs are on stdout, and a secret has no place in them.
         click.echo(f"administrator's key, shown once (kept in {settings.data_path}): {admin_key.value}", err=True)
-    config = uvicorn.Config(
-        app,
-        backlog=LISTEN_BACKLOG,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="on",
-        timeout_graceful_shutdown=settings.shutdown_grace_s,
-    )
-    # uvicorn raises a signal again once it has drained: with these handlers in place that ends in exit code 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    server = uvicorn.Server(config)
-    logging.getLogger("uvicorn.error").addFilter(lambda record: "Traceback" not in record.getMessage())
-    try:
-        server.run(sockets=[sock])
-    except SystemExit:  # its way to say that the lifespan failed
-        if (failure := app.state.get(STARTUP_FAILURE)) is not None:
-            raise failure from None
-        raise
-    return 0
+    config = _config(app, settings, grace_s=settings.shutdown_grace_s)
+    return _serve(DrainingServer(config, app, settings, delay_s=settings.drain_s, management=management), sock)
 
 
-def run_worker(env: Mapping[str, str]) -> int:
-    """Work on jobs until SIGTERM or SIGINT."""
-    capabilities = worker_capabilities(env)
-    runtime = Runtime(read_settings(env), env)
-    runtime.observe_with(capabilities)
+def run_worker(env: Mapping[str, str], management: socket.socket | None) -> int:
+    """Work on jobs until SIGTERM or SIGINT; health, metrics and plugins are on `management`, if given."""
+    settings = read_settings(env)
+    app = build_worker_app(env)
+    if management is not None:
+        return _serve(DrainingServer(_config(app, settings, grace_s=1), app, settings, delay_s=0), management)
 
     async def work() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        capabilities.logs.start()
-        async with runtime.working():
+        async with app.lifespan():
             await stop.wait()
 
-    try:
-        asyncio.run(work())
-    finally:
-        capabilities.logs.stop()
+    asyncio.run(work())
     return 0
+
+
+class DrainingServer(uvicorn.Server):
+    """At the first signal it says that it will stop, and stops `delay_s` later; at the second it stops at once.
+
+    On `management` the same app is served from before its start until after its end.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        app: Litestar,
+        settings: Settings,
+        *,
+        delay_s: float,
+        management: socket.socket | None = None,
+    ) -> None:
+        super().__init__(config)
+        self.app = app
+        self._settings = settings
+        self._delay_s = delay_s
+        self._management = management
+        self._is_draining = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        if self._management is None:
+            await super().serve(sockets)
+            return
+        beside = ManagementServer(_config(self.app, self._settings, grace_s=1, lifespan=False))
+        serving = asyncio.create_task(beside.serve([self._management]), name="management server")
+        try:
+            await super().serve(sockets)
+        finally:
+            beside.should_exit = True
+            await serving
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """uvicorn's signal handler."""
+        health = self.app.state.get(HEALTH)
+        if isinstance(health, HealthService):
+            health.drain()
+        if self._is_draining or not self.started or self._delay_s == 0 or self._loop is None:
+            super().handle_exit(sig, frame)
+            return
+        self._is_draining = True
+        logger.info("stopping in %g s: not ready any more", self._delay_s)
+        # The loop sleeps while a signal is handled: it has to be woken up.
+        self._loop.call_soon_threadsafe(self._loop.call_later, self._delay_s, super().handle_exit, sig, frame)
+
+
+class ManagementServer(uvicorn.Server):
+    """Beside the main server, in its loop: signals are the main server's, and it stops last."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def _serve(server: DrainingServer, sock: socket.socket) -> int:
+    # uvicorn raises a signal again once it has drained: with these handlers in place that ends in exit code 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _ignore)
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "Traceback" not in record.getMessage())
+    try:
+        server.run(sockets=[sock])
+    except SystemExit:  # its way to say that the lifespan failed
+        if (failure := server.app.state.get(STARTUP_FAILURE)) is not None:
+            raise failure from None
+        raise
+    return 0
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    pass
+
+
+def _protocol(settings: Settings) -> type[GuardedProtocol]:
+    """Of one listener: each has connections of its own, so that probes never lose their place to the API's callers."""
+    connections = Connections(
+        max_connections=settings.max_connections,
+        header_timeout_s=settings.request_header_timeout_s,
+        clock=time.monotonic,
+    )
+    return guarded_protocol(connections, write_timeout_s=settings.response_write_timeout_s)
+
+
+def _config(app: Litestar, settings: Settings, *, grace_s: int, lifespan: bool = True) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=_protocol(settings),
+        ws="none",
+        backlog=LISTEN_BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on" if lifespan else "off",
+        timeout_graceful_shutdown=grace_s,
+    )

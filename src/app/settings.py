@@ -49,11 +49,45 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 30)] = 10 * 1024 * 1024
     """Largest JSON body in bytes. 10 MiB is Litestar's own default and holds a 128k-token prompt ten times over."""
 
+    max_connections: Annotated[int, msgspec.Meta(ge=8, le=1_000_000)] = 4096
+    """Open connections at most. When all are taken, the one that has been waiting longest for its next request goes."""
+
+    request_header_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 10.0
+    """How long a request's line and headers may take in seconds. They are one packet, or a few on a bad line."""
+
+    request_body_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 30.0
+    """How long each 4 KiB of a request's body may take in seconds. Long uploads on slow lines are fine."""
+
+    response_write_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60.0
+    """How long a client may leave 64 KiB of its answer unread in seconds before it is cut off."""
+
     max_file_bytes: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)] = 512 * 1024 * 1024
     """Largest upload in bytes. OpenAI's Files API takes 512 MB."""
 
     shutdown_grace_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 30
     """How long running streams may go on after SIGTERM. Kubernetes waits 30 s by default."""
+
+    shutdown_delay_s: Annotated[float, msgspec.Meta(ge=0, le=300)] | None = None
+    """How long requests are still taken after SIGTERM while readiness already answers 503, so that balancers notice
+    before a connection is refused. Unset: 5 in production, twice Kubernetes' usual probe period; 0 in development."""
+
+    management_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    """Port for health, metrics and the list of plugins, which are then served there alone. Unset: beside the API."""
+
+    health_check_interval_s: Annotated[float, msgspec.Meta(ge=0.1, le=300)] = 5.0
+    """How often each dependency is asked, in the background. A balancer's usual probe period is 5 to 10 s."""
+
+    health_check_timeout_s: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 2.0
+    """How long one dependency may take to answer before it counts as away."""
+
+    min_free_disk_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 50)] = 256 * 1024 * 1024
+    """With less free space under DATA_DIR health is degraded: half of the largest upload by default."""
+
+    @property
+    def drain_s(self) -> float:
+        if self.shutdown_delay_s is not None:
+            return self.shutdown_delay_s
+        return 5.0 if self.is_production else 0.0
 
     @property
     def data_path(self) -> Path:

@@ -7,19 +7,26 @@ from litestar import Request, Router, delete, get, post
 from litestar.datastructures import State
 from litestar.params import QueryParameter
 
-from app.accounts.schemas import KeyCreate, KeyCreated, KeyOut, TenantCreate, TenantOut
+from app.accounts.schemas import KEY_EXAMPLES, TENANT_EXAMPLES, KeyCreate, KeyCreated, KeyOut, TenantCreate, TenantOut
 from app.accounts.service import AccountsService, require_platform_admin
 from app.database.paging import DEFAULT_LIMIT, PageRequest
 from app.errors import InvalidRequest
 from app.http.body import decode_body
+from app.http.openapi.describe import Body, described
 from app.http.pages import Limit, Page, page
 from app.ids import decode_id
 from plugins.contract.principal import Principal
 
 AnyRequest = Request[Any, Any, State]
 
+ADMIN_ONLY = described(codes=("permission_denied", "not_found"))
 
-@post("/tenants", operation_id="createTenant")
+
+@post(
+    "/tenants",
+    operation_id="createTenant",
+    opt=described(body=Body(kind=TenantCreate, examples=TENANT_EXAMPLES), codes=("permission_denied", "conflict")),
+)
 async def create_tenant(request: AnyRequest, principal: Principal, accounts: AccountsService) -> TenantOut:
     """Make a tenant."""
     require_platform_admin(principal)
@@ -27,7 +34,7 @@ async def create_tenant(request: AnyRequest, principal: Principal, accounts: Acc
     return TenantOut.of(await accounts.create_tenant(name=asked.name, slug=asked.slug))
 
 
-@get("/tenants", operation_id="listTenants")
+@get("/tenants", operation_id="listTenants", opt=ADMIN_ONLY)
 async def list_tenants(
     principal: Principal, accounts: AccountsService, limit: Limit = DEFAULT_LIMIT, after: str | None = None
 ) -> Page[TenantOut]:
@@ -38,14 +45,18 @@ async def list_tenants(
     return page(shown, [tenant.id for tenant in shown], has_more=rows.has_more)
 
 
-@get("/tenants/{id:str}", operation_id="getTenant")
+@get("/tenants/{id:str}", operation_id="getTenant", opt=ADMIN_ONLY)
 async def get_tenant(id: str, principal: Principal, accounts: AccountsService) -> TenantOut:
     """One tenant."""
     require_platform_admin(principal)
     return TenantOut.of(await accounts.get_tenant(decode_id("ten", id)))
 
 
-@post("/keys", operation_id="createKey")
+@post(
+    "/keys",
+    operation_id="createKey",
+    opt=described(body=Body(kind=KeyCreate, examples=KEY_EXAMPLES), codes=("permission_denied", "not_found")),
+)
 async def create_key(request: AnyRequest, principal: Principal, accounts: AccountsService) -> KeyCreated:
     """Make a key. The answer is the only place where it is shown."""
     require_platform_admin(principal)
@@ -61,7 +72,7 @@ async def create_key(request: AnyRequest, principal: Principal, accounts: Accoun
     return KeyCreated.issued(issued)
 
 
-@get("/keys", operation_id="listKeys")
+@get("/keys", operation_id="listKeys", opt=ADMIN_ONLY)
 async def list_keys(
     principal: Principal,
     accounts: AccountsService,
@@ -77,7 +88,7 @@ async def list_keys(
     return page(shown, [key.id for key in shown], has_more=rows.has_more)
 
 
-@delete("/keys/{id:str}", operation_id="revokeKey")
+@delete("/keys/{id:str}", operation_id="revokeKey", opt=ADMIN_ONLY)
 async def revoke_key(id: str, principal: Principal, accounts: AccountsService) -> None:
     """Revoke a key: within a second it is dead everywhere."""
     require_platform_admin(principal)

@@ -19,6 +19,9 @@ class TenantCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     slug: Slug
 
 
+TENANT_EXAMPLES = {"company": {"name": "Muster GmbH", "slug": "muster"}}
+
+
 class TenantOut(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str
@@ -39,6 +42,16 @@ class KeyCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     scopes: Annotated[list[Name], msgspec.Meta(max_length=100)] = []
     models: Annotated[list[Name], msgspec.Meta(max_length=1000)] | None = None
     expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+KEY_EXAMPLES = {
+    "of one service": {
+        "tenant_id": "ten_019a2b3c4d5e7f8091a2b3c4d5e6f708",
+        "name": "intranet search",
+        "models": ["wattos-extractive"],
+        "expires_at": "2030-01-01T00:00:00Z",
+    }
+}
 
 
 class KeyOut(msgspec.Struct, frozen=True, kw_only=True):

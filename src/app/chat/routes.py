@@ -10,10 +10,14 @@ from litestar.datastructures import State
 from litestar.response import Stream
 
 from app.chat.model import ChatOutcome
+from app.chat.reference import EXAMPLES, ChatCompletionRequest
+from app.chat.reference_answer import ChatCompletion, ChatCompletionChunk
 from app.chat.schemas import read_chat_request
 from app.chat.service import ChatService
 from app.http import sse
 from app.http.disconnect import while_connected
+from app.http.openapi.describe import MODEL_CALL, Body, described
+from app.http.openapi.headers import TRAIL
 from app.http.trail import trail_headers
 from app.llm.model import StreamChunk
 from plugins.contract.errors import WattosError
@@ -22,7 +26,19 @@ from plugins.contract.principal import Principal, TenantId
 logger = logging.getLogger("chat")
 
 
-@post("/v1/chat/completions", operation_id="createChatCompletion", status_code=200, tags=["chat"])
+@post(
+    "/v1/chat/completions",
+    operation_id="createChatCompletion",
+    status_code=200,
+    tags=["chat"],
+    opt=described(
+        body=Body(kind=ChatCompletionRequest, examples=EXAMPLES),
+        answer=ChatCompletion,
+        streams=ChatCompletionChunk,
+        codes=(*MODEL_CALL, "not_found", "local_model_unavailable", "embedder_unavailable", "embedder_busy"),
+        headers=(*TRAIL, "x-wattos-cache"),
+    ),
+)
 async def create_chat_completion(
     request: Request[Any, Any, State], principal: Principal, tenant_id: TenantId, chat: ChatService
 ) -> Response[Any]:

@@ -4,12 +4,13 @@ from typing import Any
 
 from litestar import MediaType, Request, Response, post
 from litestar.datastructures import State
-from litestar.openapi.datastructures import ResponseSpec
 
-from app.embeddings.schemas import EmbeddingList, EmbeddingRequest, encode_list
+from app.embeddings.schemas import EXAMPLES, EmbeddingCreate, EmbeddingList, EmbeddingRequest, encode_list
 from app.embeddings.service import EmbeddingService
 from app.http.body import decode_body
 from app.http.disconnect import while_connected
+from app.http.openapi.describe import MODEL_CALL, Body, described
+from app.http.openapi.headers import TRAIL
 from app.http.trail import trail_headers
 from plugins.contract.principal import Principal
 
@@ -19,7 +20,12 @@ from plugins.contract.principal import Principal
     operation_id="createEmbedding",
     status_code=200,
     tags=["embeddings"],
-    responses={200: ResponseSpec(EmbeddingList, description="The vectors, in the order of the input")},
+    opt=described(
+        body=Body(kind=EmbeddingCreate, examples=EXAMPLES),
+        answer=EmbeddingList,
+        codes=(*MODEL_CALL, "unsupported_parameter", "embedder_unavailable", "embedder_busy"),
+        headers=TRAIL,
+    ),
 )
 async def create_embedding(
     request: Request[Any, Any, State], principal: Principal, embeddings: EmbeddingService

@@ -30,6 +30,22 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     input_type: Literal["query", "passage"] = "passage"
 
 
+class EmbeddingCreate(EmbeddingRequest, frozen=True, kw_only=True):
+    """The same, as the OpenAPI document tells of it: what is missing is refused later, with a better word."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1)]
+    input: (
+        Annotated[str, msgspec.Meta(min_length=1)]
+        | Annotated[list[Annotated[str, msgspec.Meta(min_length=1)]], msgspec.Meta(min_length=1, max_length=MAX_TEXTS)]
+    )
+
+
+EXAMPLES = {
+    "passages": {"model": "wattos-embed", "input": ["The warranty is two years."]},
+    "query": {"model": "wattos-embed", "input": "How long is the warranty?", "input_type": "query"},
+}
+
+
 class Embedding(msgspec.Struct, frozen=True, kw_only=True):
     """One vector: numbers, or little-endian float32 in base64."""
 

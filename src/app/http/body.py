@@ -8,8 +8,12 @@ from typing import TypeVar
 import msgspec
 
 from app.errors import InvalidRequest
+from app.http.duplicates import duplicate_key
 
 T = TypeVar("T")
+
+MAX_KEY_CHARS = 100
+"""Of a key of the client's, in our answer."""
 
 _NAMED = re.compile(r"(?:unknown|missing required) field `(?P<name>[^`]*)`")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -21,13 +25,15 @@ _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 def decode_body(body: bytes, kind: type[T]) -> T:
     """For what will be stored. Raises: InvalidRequest with code `invalid_json` or, naming the field in `param`,
-    `invalid_request`.
+    `invalid_request` or `duplicate_key`.
     """
     if _NUL.search(body):
         raise InvalidRequest("a text holds the NUL character, which cannot be stored", code="invalid_character")
     try:
         body.decode()  # fields that are not known are skipped unread, and must be text nevertheless
-        return msgspec.json.decode(body, type=kind)
+        decoded = msgspec.json.decode(body, type=kind)
+        _refuse_duplicates(body)
+        return decoded
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise _invalid(exc) from None
 
@@ -39,9 +45,20 @@ def decode_object(body: bytes) -> dict[str, msgspec.Raw]:
     """
     try:
         body.decode()  # raw values are not looked into, and must be text nevertheless: 1 ms for 10 MB of ASCII
-        return _object_decoder.decode(body)
+        fields = _object_decoder.decode(body)
+        _refuse_duplicates(body)
+        return fields
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise _invalid(exc) from None
+
+
+def _refuse_duplicates(body: bytes) -> None:
+    key = duplicate_key(body)
+    if key is not None:
+        named = f"the key {key[:MAX_KEY_CHARS]!r}" if key else "a key"
+        raise InvalidRequest(
+            f"{named} stands twice in one object", param=key[:MAX_KEY_CHARS] or None, code="duplicate_key"
+        )
 
 
 def _invalid(exc: Exception) -> InvalidRequest:

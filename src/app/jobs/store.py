@@ -38,6 +38,10 @@ _COUNT = text(
     """
 )
 
+_LIVE_WORKERS = text(
+    "select count(*) from jobs.procrastinate_workers where last_heartbeat > now() - make_interval(secs => :seconds)"
+)
+
 _RETRY_FAILED = """
 update procrastinate_jobs
 set status = 'todo', attempts = 0, scheduled_at = now(), worker_id = null
@@ -66,3 +70,8 @@ async def count(session: AsyncSession) -> dict[str, int]:
     """Jobs by state: waiting, delayed (to be tried again later), running, failed. Those that are done are deleted."""
     rows = await session.execute(_COUNT, {"queue": QUEUE})
     return {row.state: row.n_jobs for row in rows}
+
+
+async def n_live_workers(session: AsyncSession, *, stalled_after_s: float) -> int:
+    """Workers, of all processes, with a heartbeat within that time."""
+    return int((await session.execute(_LIVE_WORKERS, {"seconds": stalled_after_s})).scalar_one())

@@ -6,6 +6,7 @@ import msgspec
 from litestar import get
 
 from app.errors import ModelNotFound
+from app.http.openapi.describe import described
 from app.llm.catalog import Catalog
 from plugins.contract.principal import Principal
 
@@ -32,7 +33,9 @@ async def list_models(principal: Principal, catalog: Catalog) -> ModelList:
     return ModelList(data=[Model(id=alias) for alias in catalog.aliases() if principal.may_use(alias)])
 
 
-@get("/v1/models/{model:path}", operation_id="retrieveModel", tags=["models"])
+@get(
+    "/v1/models/{model:path}", operation_id="retrieveModel", tags=["models"], opt=described(codes=("model_not_found",))
+)
 async def retrieve_model(model: str, principal: Principal, catalog: Catalog) -> Model:
     """One alias. Names may hold slashes, as in `openai/gpt-4o-mini`."""
     alias = model.removeprefix("/")

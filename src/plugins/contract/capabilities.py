@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from plugins.contract.health import HealthCheck
 from plugins.contract.nulls import NullCache, NullGuard, NullKeyLookup, NullMeter, NullSlowLog
 from plugins.contract.plain_logs import PlainLogs
 from plugins.contract.ports import Cache, Guard, KeyLookup, Logs, Meter, SlowLog
@@ -23,3 +24,5 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     anonymous: Principal | None = ANONYMOUS
     """Who a request without a principal is. The security plugin sets None: then such a request is refused."""
     key_lookup: KeyLookup = NullKeyLookup()
+    health_checks: tuple[HealthCheck, ...] = ()
+    """Of what plugins depend on: each adds its own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
@@ -128,5 +128,5 @@ def _bounds(kind: Any) -> Mapping[str, Any]:
     names = ("ge", "gt", "le", "lt", "min_length", "max_length")
     found: dict[str, Any] = {}
     for meta in _metas(kind):
-        found |= {name: value for name in names if (value := cast("Any", getattr(meta, name))) is not None}
+        found |= {name: value for name in names if (value := getattr(meta, name)) is not None}
     return found

@@ -12,7 +12,7 @@ from plugins.contract.ports import Meter
 EVERY_S = 0.5
 """Twice a second costs nothing (20 µs each) and sees any blockage of half a second."""
 
-BUCKETS_MS = (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000)
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 """An idle loop wakes within 1 ms; nothing of ours computes on it for over 5 ms; a second is a hanging server."""
 
 
@@ -26,10 +26,10 @@ class LoopLag:
     """What every request waits for when something computes on the loop; measured with a timer."""
 
     def __init__(self, meter: Meter) -> None:
-        self._lag_ms = meter.histogram(
-            "event_loop_lag_ms",
-            "Milliseconds that a timer of the event loop fired late, taken twice a second.",
-            buckets=BUCKETS_MS,
+        self._lag_s = meter.histogram(
+            "event_loop_lag_seconds",
+            "Seconds that a timer of the event loop fired late, taken twice a second.",
+            buckets=BUCKETS_S,
         )
 
     async def watch(self) -> None:
@@ -37,4 +37,4 @@ class LoopLag:
         while True:
             due_s = time.perf_counter() + EVERY_S
             await asyncio.sleep(EVERY_S)
-            self._lag_ms.observe(max(0.0, (time.perf_counter() - due_s) * 1000))
+            self._lag_s.observe(max(0.0, time.perf_counter() - due_s))

@@ -17,7 +17,7 @@ def metrics_route(meter: PrometheusMeter) -> HTTPRouteHandler:
         summary="Metrics in Prometheus' text format",
         tags=["operations"],
         media_type="text/plain",
-        opt={"public": True},
+        opt={"public": True, "operations": True},
     )
     async def get_metrics() -> Response[bytes]:
         await meter.take_samples()

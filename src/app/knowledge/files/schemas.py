@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from app.ids import encode_id
-from app.knowledge.files.model import StoredFile
+from app.knowledge.files.model import Purpose, StoredFile
+
+
+class FileUpload(msgspec.Struct, frozen=True, kw_only=True):
+    """The form's fields, as the OpenAPI document tells of them: they are read as they stream in."""
+
+    file: Annotated[bytes, msgspec.Meta(extra_json_schema={"format": "binary"})]
+    purpose: Purpose
 
 
 class FileOut(msgspec.Struct, frozen=True, kw_only=True):

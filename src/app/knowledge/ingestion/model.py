@@ -63,3 +63,11 @@ class Chunk(msgspec.Struct, frozen=True):
             body = rest.lstrip("\n")
             line, _, rest = body.partition("\n")
         return "\n".join(part for part in (self.heading, body) if part)
+
+
+class CutDocument(msgspec.Struct, frozen=True):
+    """What is stored of a document: its text, the format it was read as, and its passages in order."""
+
+    text: str
+    parser: str
+    chunks: list[Chunk]

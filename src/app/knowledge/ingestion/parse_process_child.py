@@ -16,6 +16,7 @@ import msgspec
 
 from app.knowledge.ingestion.chunking import CHUNK_TOKENS, chunk, estimated_tokens
 from app.knowledge.ingestion.errors import DocumentError, ParseOutOfMemory, TooManyPassages, UnreadableFile
+from app.knowledge.ingestion.model import Document
 from app.knowledge.ingestion.parse_process_wire import (
     FRAME_LENGTH,
     MISSING_SOURCE,
@@ -60,8 +61,7 @@ def _read_frame(stream: BinaryIO) -> bytes:
     return stream.read(length)
 
 
-def _send(replies: BinaryIO, reply: Reply) -> None:
-    payload = msgspec.msgpack.encode(reply)
+def _send(replies: BinaryIO, payload: bytes) -> None:
     replies.write(FRAME_LENGTH.pack(len(payload)))
     replies.write(payload)
     replies.flush()
@@ -84,14 +84,14 @@ def _die_with(parent_pid: int) -> None:
 
 def _limit(limits: ParseLimits) -> None:
     """Bounds that hold even when Python code cannot run. Where the system refuses one, the others stay."""
+    with contextlib.suppress(OSError):
+        # Where a machine runs out of memory all the same, its kernel shall end this process and not the server.
+        Path("/proc/self/oom_score_adj").write_text("1000")
     _bound(resource.RLIMIT_AS, limits.memory_bytes)
     _bound(resource.RLIMIT_CPU, int(limits.timeout_s) + 1)
     _bound(resource.RLIMIT_CORE, 0)
     _bound(resource.RLIMIT_FSIZE, 0)  # no file grows
     _bound(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
-    with contextlib.suppress(OSError):
-        # Where a machine runs out of memory all the same, its kernel shall end this process and not the server.
-        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _bound(kind: int, bound: int) -> None:
@@ -99,28 +99,43 @@ def _bound(kind: int, bound: int) -> None:
         resource.setrlimit(kind, (bound, bound))
 
 
-def _answer(request: ParseRequest, requests: BinaryIO, replies: BinaryIO) -> Reply:
+def _answer(request: ParseRequest, requests: BinaryIO, replies: BinaryIO) -> bytes:
     try:
-        data = _read_frame(requests) if request.path is None else Path(request.path).read_bytes()
+        data = _source(request, requests)
+        if data is None:
+            return _encoded(Refused(MISSING_SOURCE))
         threading.Thread(target=_watch, args=(requests,), daemon=True).start()
         _bound(resource.RLIMIT_NPROC, 0)  # from here on neither processes nor threads (root is exempt)
         document = parse(data, request.filename, request.content_type)
-        del data
-        _send(replies, Read())
-        chunks = chunk(document, max_tokens=CHUNK_TOKENS, count_tokens=estimated_tokens)
-        if len(chunks) > request.limits.max_chunks:
-            raise TooManyPassages(
-                f"The text makes {len(chunks):,} passages; {request.limits.max_chunks:,} are read at most."
-            )
-        return Cut(document.text, document.parser, [(c.start, c.end, c.heading) for c in chunks])
+        _send(replies, _encoded(Read()))
+        return _encoded(_cut(document, request.limits.max_chunks))
     except DocumentError as exc:
-        return Refused(exc.code, exc.message)
+        return _encoded(Refused(exc.code, exc.message))
     except MemoryError:
-        return Refused(ParseOutOfMemory.code, "Reading this file takes more memory than it may have.")
-    except FileNotFoundError:
-        return Refused(MISSING_SOURCE)
+        return _encoded(Refused(ParseOutOfMemory.code, "Reading this file takes more memory than it may have."))
     except Exception as exc:  # noqa: BLE001 - whatever a library raises on bytes like these, the file is the reason
-        return Refused(UnreadableFile.code, "The file is damaged or incomplete.", cause=type(exc).__name__)
+        cause = type(exc).__name__
+        return _encoded(Refused(UnreadableFile.code, "The file is damaged or incomplete.", cause))
+
+
+def _source(request: ParseRequest, requests: BinaryIO) -> bytes | None:
+    if request.path is None:
+        return _read_frame(requests)
+    try:
+        return Path(request.path).read_bytes()
+    except OSError:
+        return None
+
+
+def _cut(document: Document, max_chunks: int) -> Cut:
+    chunks = chunk(document, max_tokens=CHUNK_TOKENS, count_tokens=estimated_tokens)
+    if len(chunks) > max_chunks:
+        raise TooManyPassages(f"The text makes {len(chunks):,} passages; {max_chunks:,} are taken at most.")
+    return Cut(document.text, document.parser, [(c.start, c.end, c.heading) for c in chunks])
+
+
+def _encoded(reply: Reply) -> bytes:
+    return msgspec.msgpack.encode(reply)
 
 
 def _watch(requests: BinaryIO) -> None:

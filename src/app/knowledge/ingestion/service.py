@@ -1,4 +1,4 @@
-"""A file becomes passages: parse → cut → embed in batches → store. Done at least once, so every step can be repeated.
+"""A file becomes passages: read and cut → embed in batches → store. Done at least once: every step can be repeated.
 
 Readers see a document only when all of it is there: a search asks for the status `completed`. A run that was cut short
 is taken up where it was: the passages that are stored already are not embedded again.
@@ -7,6 +7,7 @@ is taken up where it was: the passages that are stored already are not embedded 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from uuid import UUID
@@ -20,18 +21,14 @@ from app.grounding import Embedder
 from app.jobs.queue import enqueue
 from app.knowledge.files.objects import ObjectStore
 from app.knowledge.ingestion import store
-from app.knowledge.ingestion.chunking import CHUNK_TOKENS, chunk
-from app.knowledge.ingestion.model import Chunk, Document
-from app.knowledge.ingestion.parse_process import parse_in_process
+from app.knowledge.ingestion.errors import DocumentError
+from app.knowledge.ingestion.model import Chunk, CutDocument
+from app.knowledge.ingestion.parse_process import ParseLimits, parse_in_process
 from app.knowledge.ingestion.store import Pending, Place
 from app.knowledge.stores.model import INGEST, INGEST_LOCK, ingest_job
 from plugins.contract.errors import RetryableError, WattosError
 
 logger = logging.getLogger("ingestion")
-
-CHARS_PER_TOKEN = 4
-"""Of e5's vocabulary: English has 4.3 and German 3.6 characters a token. Counting exactly would cost a round trip to
-the embedder a sentence; it reads 512 tokens, so being off by a fifth loses nothing."""
 
 BATCH = 8
 """Passages between two looks at the progress: about 1.6 s of embedding on two cores."""
@@ -40,10 +37,13 @@ BATCH = 8
 class IngestionService:
     """Does the job `ingest`."""
 
-    def __init__(self, database: Database, objects: ObjectStore, embedder: Embedder) -> None:
+    def __init__(
+        self, database: Database, objects: ObjectStore, embedder: Embedder, limits: ParseLimits | None = None
+    ) -> None:
         self._database = database
         self._objects = objects
         self._embedder = embedder
+        self._limits = limits or ParseLimits()
 
     async def ingest(self, args: Mapping[str, str]) -> None:
         """Raises: RetryableError to be called again. Every other failure is written down, and ends the job."""
@@ -58,30 +58,29 @@ class IngestionService:
             raise
         except NotFound:
             logger.info("a file or its store was deleted while it was ingested")
-        except WattosError as exc:
+        except DocumentError as exc:
             await self._fail(place, exc.code, exc.message)
         except Exception:  # a bug must not leave the file in progress for ever
             logger.exception("ingestion failed")
-            await self._fail(place, "internal_error", "the file could not be ingested: an internal error")
+            await self._fail(place, WattosError.code, "the file could not be ingested: an internal error")
 
     async def _ingest(self, place: Place, file: Pending) -> None:
         await self._advance(place, stage="parsing")
         document = await self._parse(place, file)
-        await self._advance(place, stage="chunking")
-        chunks = await asyncio.to_thread(chunk, document, max_tokens=CHUNK_TOKENS, count_tokens=estimated_tokens)
-        n_done = await self._begin_embedding(place, document, chunks)
+        chunks = document.chunks
+        n_done = await self._begin_embedding(place, document)
         for begin in range(n_done, len(chunks), BATCH):
             await self._embed(place, chunks[begin : begin + BATCH])
         await self._complete(place, chunks)
 
-    async def _begin_embedding(self, place: Place, document: Document, chunks: Sequence[Chunk]) -> int:
+    async def _begin_embedding(self, place: Place, document: CutDocument) -> int:
         """Returns: how many of the first passages are embedded already."""
         async with self._database.tenant(place.tenant_id) as session:
             # First of all: this holds the row, so that no other run of the same job can complete it meanwhile.
-            await _advance_in(session, place, stage="embedding", n_total=len(chunks))
+            await _advance_in(session, place, stage="embedding", n_total=len(document.chunks))
             if await store.save_document(session, place, document):
                 await self._repeat_elsewhere(session, place)
-            n_done = await store.keep_chunks(session, place, chunks)
+            n_done = await store.keep_chunks(session, place, document.chunks)
             await _advance_in(session, place, n_done=n_done)
         return n_done
 
@@ -109,10 +108,11 @@ class IngestionService:
                 # Taken out of the store and put in again meanwhile: what was written before is gone.
                 raise RetryableError("passages are missing")
 
-    async def _parse(self, place: Place, file: Pending) -> Document:
+    async def _parse(self, place: Place, file: Pending) -> CutDocument:
         path = self._objects.path(place.tenant_id, place.file_id)
+        on_read = functools.partial(self._advance, place, stage="chunking")
         try:
-            return await parse_in_process(path, file.filename, file.content_type)
+            return await parse_in_process(path, file.filename, file.content_type, limits=self._limits, on_read=on_read)
         except FileNotFoundError:
             raise NotFound("the file's bytes are gone") from None
 
@@ -129,7 +129,3 @@ async def _advance_in(session: AsyncSession, place: Place, **values: object) -> 
     """Raises: NotFound when the file is no longer in progress here: deleted, or completed by another run."""
     if not await store.advance(session, place, **values):
         raise NotFound("the file is no longer in the store")
-
-
-def estimated_tokens(text: str) -> int:
-    return len(text) // CHARS_PER_TOKEN + 1

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.knowledge.files.tables import DocumentRow, FileRow
-from app.knowledge.ingestion.model import Chunk, Document
+from app.knowledge.ingestion.model import Chunk, CutDocument
 from app.knowledge.stores.tables import ChunkRow, VectorStoreFileRow
 
 
@@ -56,7 +56,7 @@ async def advance(session: AsyncSession, place: Place, **values: object) -> bool
     return (await session.execute(statement)).one_or_none() is not None
 
 
-async def save_document(session: AsyncSession, place: Place, document: Document) -> bool:
+async def save_document(session: AsyncSession, place: Place, document: CutDocument) -> bool:
     """Keep the text that offsets refer to. Returns: False when this very text was there already."""
     values = {"text": document.text, "n_chars": len(document.text), "parser": document.parser}
     statement = upsert(DocumentRow).values(tenant_id=place.tenant_id, file_id=place.file_id, **values)

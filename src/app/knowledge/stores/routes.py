@@ -7,11 +7,16 @@ from litestar.datastructures import State
 
 from app.database.paging import DEFAULT_LIMIT, Order, PageRequest
 from app.http.body import decode_body
+from app.http.openapi.describe import Body, described
 from app.http.pages import Limit, Page, page
 from app.ids import decode_id
 from app.knowledge.retrieval.service import VectorRetriever
 from app.knowledge.stores.model import FileStatus
 from app.knowledge.stores.schemas import (
+    ADD_EXAMPLES,
+    CREATE_EXAMPLES,
+    SEARCH_EXAMPLES,
+    UPDATE_EXAMPLES,
     FileAdd,
     FileContent,
     SearchPage,
@@ -30,8 +35,18 @@ from plugins.contract.principal import TenantId
 
 AnyRequest = Request[Any, Any, State]
 
+NAMED = described(codes=("not_found",))
 
-@post("/", operation_id="createVectorStore", status_code=200)
+
+@post(
+    "/",
+    operation_id="createVectorStore",
+    status_code=200,
+    opt=described(
+        body=Body(kind=StoreCreate, is_required=False, examples=CREATE_EXAMPLES),
+        codes=("not_found", "wrong_model_kind"),
+    ),
+)
 async def create_store(request: AnyRequest, tenant_id: TenantId, stores: VectorStoresService) -> StoreOut:
     """Make a vector store, with files or without."""
     asked = decode_body(await request.body() or b"{}", StoreCreate)
@@ -45,7 +60,7 @@ async def create_store(request: AnyRequest, tenant_id: TenantId, stores: VectorS
     return StoreOut.of(made)
 
 
-@get("/", operation_id="listVectorStores")
+@get("/", operation_id="listVectorStores", opt=NAMED)
 async def list_stores(
     tenant_id: TenantId,
     stores: VectorStoresService,
@@ -60,13 +75,18 @@ async def list_stores(
     return page(shown, [found.id for found in shown], has_more=rows.has_more)
 
 
-@get("/{store_id:str}", operation_id="getVectorStore")
+@get("/{store_id:str}", operation_id="getVectorStore", opt=NAMED)
 async def get_store(store_id: str, tenant_id: TenantId, stores: VectorStoresService) -> StoreOut:
     """One vector store."""
     return StoreOut.of(await stores.get(tenant_id, decode_id("vs", store_id)))
 
 
-@post("/{store_id:str}", operation_id="modifyVectorStore", status_code=200)
+@post(
+    "/{store_id:str}",
+    operation_id="modifyVectorStore",
+    status_code=200,
+    opt=described(body=Body(kind=StoreUpdate, examples=UPDATE_EXAMPLES), codes=("not_found",)),
+)
 async def update_store(
     request: AnyRequest, store_id: str, tenant_id: TenantId, stores: VectorStoresService
 ) -> StoreOut:
@@ -76,14 +96,19 @@ async def update_store(
     return StoreOut.of(changed)
 
 
-@delete("/{store_id:str}", operation_id="deleteVectorStore", status_code=200)
+@delete("/{store_id:str}", operation_id="deleteVectorStore", status_code=200, opt=NAMED)
 async def delete_store(store_id: str, tenant_id: TenantId, stores: VectorStoresService) -> StoreDeleted:
     """Delete a vector store with its passages; the files stay."""
     await stores.delete(tenant_id, decode_id("vs", store_id))
     return StoreDeleted(id=store_id, object="vector_store.deleted")
 
 
-@post("/{store_id:str}/files", operation_id="createVectorStoreFile", status_code=200)
+@post(
+    "/{store_id:str}/files",
+    operation_id="createVectorStoreFile",
+    status_code=200,
+    opt=described(body=Body(kind=FileAdd, examples=ADD_EXAMPLES), codes=("not_found", "conflict")),
+)
 async def add_file(
     request: AnyRequest, store_id: str, tenant_id: TenantId, stores: VectorStoresService
 ) -> StoreFileOut:
@@ -94,7 +119,7 @@ async def add_file(
     return StoreFileOut.of(added)
 
 
-@get("/{store_id:str}/files", operation_id="listVectorStoreFiles")
+@get("/{store_id:str}/files", operation_id="listVectorStoreFiles", opt=NAMED)
 async def list_files(
     store_id: str,
     tenant_id: TenantId,
@@ -111,13 +136,17 @@ async def list_files(
     return page(shown, [found.id for found in shown], has_more=rows.has_more)
 
 
-@get("/{store_id:str}/files/{file_id:str}", operation_id="getVectorStoreFile")
+@get("/{store_id:str}/files/{file_id:str}", operation_id="getVectorStoreFile", opt=NAMED)
 async def get_file(store_id: str, file_id: str, tenant_id: TenantId, stores: VectorStoresService) -> StoreFileOut:
     """One file of a store, with its progress."""
     return StoreFileOut.of(await stores.get_file(tenant_id, decode_id("vs", store_id), decode_id("file", file_id)))
 
 
-@get("/{store_id:str}/files/{file_id:str}/content", operation_id="retrieveVectorStoreFileContent")
+@get(
+    "/{store_id:str}/files/{file_id:str}/content",
+    operation_id="retrieveVectorStoreFileContent",
+    opt=described(codes=("not_found", "not_ingested")),
+)
 async def get_file_content(
     store_id: str, file_id: str, tenant_id: TenantId, stores: VectorStoresService
 ) -> FileContent:
@@ -126,14 +155,25 @@ async def get_file_content(
     return FileContent(data=[TextPart(text=text)])
 
 
-@delete("/{store_id:str}/files/{file_id:str}", operation_id="deleteVectorStoreFile", status_code=200)
+@delete("/{store_id:str}/files/{file_id:str}", operation_id="deleteVectorStoreFile", status_code=200, opt=NAMED)
 async def remove_file(store_id: str, file_id: str, tenant_id: TenantId, stores: VectorStoresService) -> StoreDeleted:
     """Take a file out of a store; the file itself stays."""
     await stores.remove_file(tenant_id, decode_id("vs", store_id), decode_id("file", file_id))
     return StoreDeleted(id=file_id, object="vector_store.file.deleted")
 
 
-@post("/{store_id:str}/search", operation_id="searchVectorStore", status_code=200)
+@post(
+    "/{store_id:str}/search",
+    operation_id="searchVectorStore",
+    status_code=200,
+    opt=described(
+        body=Body(kind=SearchRequest, examples=SEARCH_EXAMPLES),
+        codes=(
+            *("missing_field", "unsupported_parameter", "wrong_model_kind", "context_length_exceeded"),
+            *("not_found", "embedder_unavailable", "embedder_busy"),
+        ),
+    ),
+)
 async def search(request: AnyRequest, store_id: str, tenant_id: TenantId, retriever: VectorRetriever) -> SearchPage:
     """The nearest passages of a store."""
     asked = decode_body(await request.body(), SearchRequest)

@@ -59,6 +59,16 @@ class SearchRequest(msgspec.Struct, frozen=True, kw_only=True):
     filters: dict[str, Any] | None = None
 
 
+FILE_EXAMPLE = "file_019a2b3c4d5e7f8091a2b3c4d5e6f708"
+CREATE_EXAMPLES = {"with files": {"name": "Handbook", "file_ids": [FILE_EXAMPLE], "metadata": {"team": "support"}}}
+UPDATE_EXAMPLES = {"new name": {"name": "Handbook 2030"}}
+ADD_EXAMPLES = {"with attributes": {"file_id": FILE_EXAMPLE, "attributes": {"language": "de"}}}
+SEARCH_EXAMPLES = {
+    "one query": {"query": "How long is the warranty?", "max_num_results": 5},
+    "good hits only": {"query": ["warranty", "guarantee"], "ranking_options": {"score_threshold": 0.8}},
+}
+
+
 class StoreOut(msgspec.Struct, frozen=True, kw_only=True):
     """`usage_bytes`: text of the store's passages. `status` is `in_progress` while a file is."""
 

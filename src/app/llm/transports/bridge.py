@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import importlib
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -138,7 +139,9 @@ class BridgeTransport:
         if self._litellm is None:
             async with self._loading:
                 if self._litellm is None:
+                    began_s = time.monotonic()
                     self._litellm = await asyncio.to_thread(_import_litellm)
+                    worked_for_model(time.monotonic() - began_s)
                     self._httpx = importlib.import_module("httpx")  # loaded with litellm, whose dependency it is
         return self._litellm
 

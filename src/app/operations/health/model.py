@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 
-
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """How to ask one dependency. `probe` raises when it is not well; its error's message must be safe to show."""
-
-    name: str
-    critical: bool
-    probe: Callable[[], Awaitable[None]]
+LEVELS: dict[Status, int] = {"unhealthy": 0, "degraded": 1, "healthy": 2}
+"""As the gauges `health_status` and `health_check_status` show them."""
 
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the dependency said. `response_time_ms` is wall time of the probe."""
+    """What the dependency said last. `response_time_ms` is wall time of the probe, `age_s` how long ago it was."""
 
     name: str
     status: Status
+    """`degraded`: a critical dependency is away, and its duty is still covered."""
     critical: bool
     response_time_ms: float
+    age_s: float
     message: str = ""
 
 
-class Health(msgspec.Struct, frozen=True, kw_only=True):
+class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The whole: `degraded` when something non-critical is away, `unhealthy` when something critical is."""
 
     status: Status
     version: str
     uptime_s: float
     checks: tuple[CheckResult, ...]
+    draining: bool = False
+    """This process was told to stop: it answers, and should get no new requests."""
+
+    @property
+    def is_ready(self) -> bool:
+        return self.status != "unhealthy" and not self.draining
 
 
 def overall(results: Sequence[CheckResult]) -> Status:

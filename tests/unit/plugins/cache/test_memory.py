@@ -122,13 +122,12 @@ async def index() -> None: ...
 async def test_a_mounted_cache_cleans_up_by_itself_and_stops_with_the_app() -> None:
     """Memory of expired entries is freed without any traffic; no task is left after the lifespan."""
     plugin = CachePlugin.from_env({"PLUGINS_CACHE_CLEANUP_INTERVAL_S": "0.01"})
-    capabilities = plugin.contribute(Capabilities(meter=RecordingMeter()))
+    meter = RecordingMeter()
+    capabilities = plugin.contribute(Capabilities())
     assert capabilities.cache_state == "miss"
-    memory = capabilities.cache
-    assert isinstance(memory, MemoryCache)
-    async with serving(build([plugin], [index])):
-        await memory.set("a", b"1", ttl_s=0.01)
-        await eventually(lambda: len(memory) == 0)
+    async with serving(build([plugin], [index], given=Capabilities(meter=meter))):
+        await capabilities.cache.set("a", b"1", ttl_s=0.01)
+        await eventually(lambda: meter.total["cache_operations_total", "evict", "expired"] == 1)
         assert [task for task in asyncio.all_tasks() if task.get_name() == "cache-clean-up"]
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "cache-clean-up"]
 

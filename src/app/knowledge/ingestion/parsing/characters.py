@@ -17,6 +17,13 @@ _REMOVED = re.compile(
     "\U000e0000-\U000e0fff"  # tags and variation selectors that can smuggle invisible text
     "\ud800-\udfff\ufdd0-\ufdef\ufff9-\ufffb\ufffe\uffff]"  # lone surrogates and non-characters: not encodable
 )
+_MARKS = re.compile(r"[^\w\s\x00-\x7f]{31,}")
+"""Where more than MAX_MARKS in a row can be: marks are no word characters."""
+
+MAX_MARKS = 30
+"""Combining marks on one letter: Unicode's stream-safe format (UAX #15, §13); scripts use four. Normalising sorts each
+run of them by insertion: 4 MB of them in one run took more than two minutes."""
+
 _SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _INNER_SPACE = re.compile(r"[ \t]+")
 
@@ -25,7 +32,7 @@ def clean(text: str) -> str:
     """Line breaks become line feeds, spaces of all widths U+0020; then NFC. Keeps tabs, lines and indentation."""
     text = _LINE_BREAKS.sub("\n", text)
     text = _SPACES.sub(" ", _REMOVED.sub("", text))
-    return unicodedata.normalize("NFC", text.translate(_LIGATURES))
+    return unicodedata.normalize("NFC", _MARKS.sub(_fewer_marks, text.translate(_LIGATURES)))
 
 
 def clean_line(text: str) -> str:
@@ -37,3 +44,13 @@ def clean_lines(text: str) -> str:
     """Lines kept, white space within and around them collapsed, empty ones dropped."""
     lines = (_INNER_SPACE.sub(" ", line).strip() for line in clean(text).split("\n"))
     return "\n".join(line for line in lines if line)
+
+
+def _fewer_marks(run: re.Match[str]) -> str:
+    kept: list[str] = []
+    n_marks = 0
+    for char in run[0]:
+        n_marks = n_marks + 1 if unicodedata.combining(char) else 0
+        if n_marks <= MAX_MARKS:
+            kept.append(char)
+    return "".join(kept)

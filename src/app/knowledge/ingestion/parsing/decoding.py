@@ -21,6 +21,9 @@ MAX_CONTROL_RATIO = 0.1
 MAX_DAMAGED_RATIO = 0.25
 """Broken per intact multi-byte sequence. A file cut within a character has one; Windows-1252 has nothing else."""
 
+_NOT_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "unicode-escape", "utf-7", "undefined", "mbcs", "oem"}
+"""Python's own, which no page is written in (WHATWG's standard has none of them): some take quadratic time."""
+
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")  # U+001B begins colours in terminal logs
 _UTF8_SEQUENCE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _TYPICAL_1252 = re.compile("[ÄÖÜäöüßÀÂÇÈÉÊËÎÏÔÙÛàâçèéêëîïôùûáíóúñÁÍÓÚÑåÅæÆøØ„“”‚‘’–—…•€§°²³µ«»©®×½¼·¡¿£ \u00a0]")
@@ -63,6 +66,8 @@ def _declared(data: bytes, declared: str | None) -> str | None:
     try:
         # WHATWG's encoding standard, §4.2: pages that say Latin-1 or ASCII mean Windows-1252.
         canonical = codecs.lookup(declared).name
+        if canonical in _NOT_CHARSETS:
+            return None
         return data.decode("cp1252" if canonical in ("iso8859-1", "ascii") else canonical)
     except (LookupError, UnicodeDecodeError):
         return None

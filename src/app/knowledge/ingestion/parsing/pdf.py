@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pypdfium2 as pdfium
 
-from app.knowledge.ingestion.errors import FileTooComplex, UnreadableFile
+from app.knowledge.ingestion.errors import EncryptedFile, TooManyPages, UnreadableFile
 from app.knowledge.ingestion.model import Document
 from app.knowledge.ingestion.parsing.builder import DocumentBuilder
 from app.knowledge.ingestion.parsing.pdf_layout import add_blocks
@@ -20,16 +20,16 @@ _ENCRYPTED = 4  # FPDF_ERR_PASSWORD of fpdfview.h
 
 
 def parse(data: bytes) -> Document:
-    """Raises: UnreadableFile when encrypted or damaged, NoTextFound when it is only images, FileTooComplex."""
+    """Raises: EncryptedFile, UnreadableFile, NoTextFound when it is only images, TooManyPages, FileTooComplex."""
     try:
         pdf = pdfium.PdfDocument(data)
     except pdfium.PdfiumError as exc:
         if getattr(exc, "err_code", None) == _ENCRYPTED:
-            raise UnreadableFile("The PDF is protected by a password.") from exc
+            raise EncryptedFile("The PDF is protected by a password.") from exc
         raise UnreadableFile("The PDF is damaged or incomplete.") from exc
     try:
         if len(pdf) > MAX_PAGES:
-            raise FileTooComplex(f"The PDF has {len(pdf)} pages; {MAX_PAGES} are read at most.")
+            raise TooManyPages(f"The PDF has {len(pdf):,} pages; {MAX_PAGES:,} are read at most.")
         builder = DocumentBuilder("pdf")
         add_blocks(builder, list(_pages(pdf)))
         return builder.build(pdf.get_metadata_dict().get("Title"))

@@ -1,0 +1,98 @@
+"""What this process depends on, and how to ask it. docs/HEALTH.md says the same in words."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterable
+from typing import ClassVar
+
+from app.database.engine import Role
+from app.jobs import store as jobs
+from app.jobs.rescue import STALLED_AFTER_S
+from app.llm.catalog import Catalog
+from app.local_models.embedder import unavailable
+from app.local_models.supervisor import Phase
+from app.runtime import Runtime
+from plugins.contract.errors import CircuitOpen, WattosError
+from plugins.contract.health import HealthCheck
+from plugins.contract.ports import Guard
+
+KEY_COVER_S = 1.0
+"""While PostgreSQL is away, keys that were seen within this time are still known (security: `key_cache_max_age_s`)."""
+
+
+class DependencyAway(WattosError):
+    """Why a dependency is not well, in words that anyone may read. Never an answer to a request."""
+
+    code: ClassVar[str] = "dependency_away"
+
+
+def checks_of_worker(runtime: Runtime) -> tuple[HealthCheck, ...]:
+    """What a worker needs: it takes no requests, so only the database is critical."""
+    checks = [_postgres(runtime), _job_queue(runtime), _disk(runtime)]
+    if runtime.settings.local_models_enabled:
+        checks.append(_embedder(runtime))
+    return tuple(checks)
+
+
+def checks_of_server(runtime: Runtime, catalog: Catalog, guard: Guard) -> tuple[HealthCheck, ...]:
+    """All that a server depends on. Vendors are never called for it: the breaker knows how the last calls went."""
+    checks = [*checks_of_worker(runtime), *_targets(catalog, guard)]
+    if runtime.settings.local_models_enabled:
+        checks.append(_model_server(runtime))
+    return tuple(checks)
+
+
+def _postgres(runtime: Runtime) -> HealthCheck:
+    return HealthCheck(name="postgres", critical=True, probe=runtime.database.ping, covered_for_s=KEY_COVER_S)
+
+
+def _job_queue(runtime: Runtime) -> HealthCheck:
+    async def probe() -> None:
+        async with runtime.database.role(Role.JOBS) as session:
+            if await jobs.n_live_workers(session, stalled_after_s=STALLED_AFTER_S) == 0:
+                raise DependencyAway("no worker is alive: documents are not ingested")
+
+    return HealthCheck(name="job queue", critical=False, probe=probe)
+
+
+def _disk(runtime: Runtime) -> HealthCheck:
+    async def probe() -> None:
+        usage = await asyncio.to_thread(shutil.disk_usage, runtime.settings.data_path)
+        if usage.free < runtime.settings.min_free_disk_bytes:
+            raise DependencyAway("less free space than MIN_FREE_DISK_BYTES")
+
+    return HealthCheck(name="disk", critical=False, probe=probe)
+
+
+def _embedder(runtime: Runtime) -> HealthCheck:
+    async def probe() -> None:
+        state = runtime.embedder.state
+        if state.phase is not Phase.READY:
+            raise unavailable(state)
+
+    return HealthCheck(name="embedder", critical=False, probe=probe)
+
+
+def _model_server(runtime: Runtime) -> HealthCheck:
+    async def probe() -> None:
+        runtime.model_server.endpoint()
+
+    return HealthCheck(name="local model", critical=False, probe=probe)
+
+
+def _targets(catalog: Catalog, guard: Guard) -> Iterable[HealthCheck]:
+    """One check a target that can be away: the models of this process have checks of their own."""
+    targets = {target.id: target for alias in catalog.aliases() for target in catalog.chain(alias)}
+    for target in targets.values():
+        if target.transport == "bridge" and not target.is_local:
+            yield _target(target.id, guard)
+
+
+def _target(target_id: str, guard: Guard) -> HealthCheck:
+    async def probe() -> None:
+        if guard.states().get(target_id) == "open":
+            raise CircuitOpen("calls fail, so none are sent until the next probe")
+
+    return HealthCheck(name=f"model {target_id}", critical=False, probe=probe)

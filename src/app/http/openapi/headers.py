@@ -1,0 +1,41 @@
+"""Response headers, by name: what they say, and of what kind they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Header = Mapping[str, Any]
+
+
+def _header(description: str, schema: Mapping[str, Any]) -> Header:
+    return {"description": description, "schema": schema}
+
+
+_TEXT = {"type": "string"}
+_COUNT = {"type": "integer", "minimum": 0}
+
+HEADERS: Mapping[str, Header] = {
+    "x-request-id": _header(
+        "The request's own, when well-formed, or a new one. Name it when you report an error.", _TEXT
+    ),
+    "x-wattos-target": _header("Who answered: the target of the alias' chain.", _TEXT),
+    "x-wattos-attempts": _header("Calls to targets that this answer took.", _COUNT),
+    "x-wattos-cost-nusd": _header("Cost in nano-dollars. Absent on streams, and where the price is not known.", _COUNT),
+    "x-wattos-cache": _header(
+        "Where the answer came from.", {"type": "string", "enum": ["hit", "semantic", "miss", "off"]}
+    ),
+    "retry-after": _header("Seconds to wait before the next try.", {"type": "integer", "minimum": 1}),
+    "x-should-retry": _header("`false` where trying again is useless.", {"type": "string", "enum": ["true", "false"]}),
+    "www-authenticate": _header("The scheme that is needed: `Bearer`.", _TEXT),
+    "content-disposition": _header("Always `attachment`: a browser must not run what a tenant uploaded.", _TEXT),
+}
+"""They become components; answers refer to them."""
+
+TRAIL = ("x-wattos-target", "x-wattos-attempts", "x-wattos-cost-nusd")
+"""Of every model call."""
+
+
+def references(names: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """`headers` of a response object. Raises: KeyError for one that is not defined here."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names if HEADERS[name]}

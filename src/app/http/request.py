@@ -1,0 +1,83 @@
+"""The request as handlers get it: its body is read within bounds of size, kind and time, whoever reads it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, ClassVar
+
+from litestar import Request
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException, InternalServerException
+
+from app.http.disconnect import CLIENT_CLOSED_REQUEST
+
+MIN_PROGRESS_BYTES = 4096
+"""What each REQUEST_BODY_TIMEOUT_S must bring: at its default 137 bytes a second, less than any line that is alive."""
+
+TOLERATED = frozenset(
+    {"", "application/json", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream"}
+)
+"""Media types of a JSON body: `curl -d` says that it is a form, and other small clients say nothing."""
+
+CHARSETS = frozenset({"", "utf-8", "utf8", "us-ascii"})
+
+
+class BoundedRequest(Request[Any, Any, State]):
+    """`body()` is JSON, `stream()` anything. MAX_BODY_BYTES is Litestar's to watch; here are kind and time."""
+
+    body_timeout_s: ClassVar[float]
+
+    async def body(self) -> bytes:
+        """Raises: HTTPException 415 for what is clearly no JSON; else as `stream`."""
+        self._refuse_other_media()
+        return await super().body()
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Raises: HTTPException 408 when the client is too slow, 413 when it sends too much, 499 when it leaves.
+
+        Only waiting counts: however long the reader takes for a piece, it is not the client's fault.
+        """
+        clock = asyncio.get_running_loop().time
+        waited_s, n_bytes = 0.0, 0
+        async with aclosing(super().stream()) as pieces:
+            while True:
+                began_s = clock()
+                try:
+                    async with asyncio.timeout(self.body_timeout_s - waited_s):
+                        piece = await anext(pieces)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    raise HTTPException("the body comes too slowly", status_code=408) from None
+                except InternalServerException:  # Litestar's word for a client that left
+                    raise HTTPException("the client left", status_code=CLIENT_CLOSED_REQUEST) from None
+                waited_s, n_bytes = waited_s + clock() - began_s, n_bytes + len(piece)
+                if n_bytes >= MIN_PROGRESS_BYTES:
+                    waited_s, n_bytes = 0.0, 0
+                yield piece
+
+    def _refuse_other_media(self) -> None:
+        for name, value in self.scope["headers"]:
+            if name == b"content-type" and value != b"application/json":
+                kind, options = self.content_type
+                is_json = kind.lower() in TOLERATED or kind.lower().endswith("+json")
+                if not is_json or options.get("charset", "").lower() not in CHARSETS:
+                    raise HTTPException("send the body as application/json in UTF-8", status_code=415)
+            elif name == b"content-encoding" and value.lower() != b"identity":
+                raise HTTPException(
+                    "send the body as it is: no content-encoding is read",
+                    status_code=415,
+                    headers={"accept-encoding": "identity"},  # RFC 9110, 15.5.16
+                )
+
+
+def request_class(*, body_timeout_s: float) -> type[BoundedRequest]:
+    """For `Litestar(request_class=…)`, which makes the instances itself."""
+
+    class TimedRequest(BoundedRequest):
+        pass
+
+    TimedRequest.body_timeout_s = body_timeout_s
+    return TimedRequest

@@ -1,0 +1,66 @@
+"""The product's services, made and handed to each other: what route handlers may ask for."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from app.accounts.service import AccountsService
+from app.chat.extractive import ExtractiveTransport
+from app.chat.service import ChatService
+from app.embeddings.service import EmbeddingService
+from app.knowledge.answering.extractive import ExtractiveAnswerer
+from app.knowledge.files.service import FilesService
+from app.knowledge.retrieval.service import VectorRetriever
+from app.knowledge.stores.service import VectorStoresService
+from app.llm.catalog import Catalog
+from app.llm.chain import Chain
+from app.llm.transports.bridge import BridgeTransport
+from app.llm.transports.embedder import EmbedderTransport
+from app.local_models.model_server import LocalModelServer
+from app.runtime import Runtime
+from plugins.contract.capabilities import Capabilities
+
+
+def services(catalog: Catalog, runtime: Runtime, capabilities: Capabilities) -> dict[str, Any]:
+    """What route handlers may ask for, by name."""
+    settings = runtime.settings
+    # A person waits for the answer: its statements go before documents that are being ingested.
+    answerer = ExtractiveAnswerer(functools.partial(runtime.timed_embedder.embed, urgent=True))
+    retriever = VectorRetriever(runtime.database, runtime.timed_embedder)
+    bridge = BridgeTransport(LocalAddress(runtime.model_server))
+    chain = Chain(
+        chat={"bridge": bridge, "extractive": ExtractiveTransport(answerer)},
+        embedding={"bridge": bridge, "embedder": EmbedderTransport(runtime.embedder)},
+        guard=capabilities.guard,
+        meter=capabilities.meter,
+        slow_log=capabilities.slow_log,
+    )
+    chat = ChatService(
+        catalog=catalog,
+        chain=chain,
+        cache=capabilities.cache,
+        cache_state=capabilities.cache_state,
+        retriever=retriever,
+        answerer=answerer,
+    )
+    return {
+        "catalog": catalog,
+        "chat": chat,
+        "embeddings": EmbeddingService(catalog=catalog, chain=chain),
+        "retriever": retriever,
+        "files": FilesService(runtime.database, runtime.objects, max_file_bytes=settings.max_file_bytes),
+        "stores": VectorStoresService(runtime.database, embedding_model=runtime.embedder.model),
+        "accounts": AccountsService(runtime.database),
+    }
+
+
+class LocalAddress:
+    """The `LocalEndpoint` port on the model server."""
+
+    def __init__(self, server: LocalModelServer) -> None:
+        self._server = server
+
+    def address(self) -> tuple[str, str]:
+        endpoint = self._server.endpoint()
+        return endpoint.base_url, endpoint.api_key
