@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import httpx
 import pytest
 
 from gateway import Gateway, running_gateway
-from server import ADMIN_KEY, environment, free_port, running, wattos
+from server import ADMIN_KEY, ROOT, environment, free_port, running, wattos
 from upstream import API_KEY, fails
 
 OPERATIONS = ["/health/liveness", "/health/readiness", "/health", "/health/metrics", "/plugins"]
@@ -142,8 +143,13 @@ def test_a_worker_serves_its_health_on_the_management_port(tmp_path: Path) -> No
     assert all(line["level"] <= 40 for line in lines)
 
 
+@pytest.mark.requirement("OBS-6")
 def test_without_a_management_port_operations_are_beside_the_api(tmp_path: Path) -> None:
-    """The default: one port, and probes need no credential."""
-    with running(environment(tmp_path, LOCAL_MODELS_ENABLED="false"), tmp_path / "log") as server:
+    """The default: one port, and probes need no credential. The guide's table names every check and what is critical."""
+    with running(environment(tmp_path), tmp_path / "log") as server:
         for path in OPERATIONS:
             assert httpx.get(f"{server.url}{path}").status_code == 200
+        checks = httpx.get(f"{server.url}/health").json()["checks"]
+    page = (ROOT / "docs" / "HEALTH.md").read_text()
+    rows = re.findall(r"^\| `([^`]+)` \| (yes|no) \|", page, flags=re.M)
+    assert {(c["name"], "yes" if c["critical"] else "no") for c in checks} == {r for r in rows if r[0] != "model …"}
