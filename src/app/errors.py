@@ -6,6 +6,8 @@ WattosError
 │   │   ├── UpstreamRateLimited     … it asked for fewer calls
 │   │   ├── UpstreamTimeout         … it did not answer in time
 │   │   └── UpstreamUnavailable     … it could not be reached, or answered 5xx
+│   ├── StorageUnavailable          where files are kept cannot be written or read
+│   │   └── StorageFull             … no room is left there
 │   └── ShuttingDown                this process drains: ask another replica
 ├── UpstreamRejected                a target says that the request itself is wrong: no other target is asked
 ├── UpstreamMisconfigured           a target refuses our key, or does not know its model: the next target is asked
@@ -69,6 +71,18 @@ class AllTargetsFailed(RetryableError):
     """Every target of the chain failed: the message says which, and how. `retry_after_s`: the shortest asked for."""
 
     code = "all_targets_failed"
+
+
+class StorageUnavailable(RetryableError):
+    """Where files are kept cannot be written or read."""
+
+    code = "storage_unavailable"
+
+
+class StorageFull(StorageUnavailable):
+    """Where files are kept no room is left. Nothing of the upload stays."""
+
+    code = "storage_full"
 
 
 class ShuttingDown(RetryableError):

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ["requirements.txt", "requirements-dev.txt"]
+FILES = ["requirements.txt", "requirements-dev.txt", "requirements-build.txt"]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -18,7 +18,7 @@ def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
     """pip refuses what is not in these files: an exact version and a hash for each."""
     text = (ROOT / name).read_text()
     entries = re.findall(r"^[a-z0-9].*?(?=^[a-z0-9]|\Z)", text, flags=re.M | re.S | re.I)
-    assert len(entries) > 50
+    assert len(entries) > (3 if name == "requirements-build.txt" else 50)
     for entry in entries:
         assert re.match(r"[\w.\-\[\],]+==\S+", entry), entry.splitlines()[0]
         assert "--hash=sha256:" in entry, entry.splitlines()[0]
@@ -39,5 +39,5 @@ def test_litellm_is_pinned_and_its_malicious_releases_are_excluded() -> None:
     (constraint,) = map(Requirement, project["tool"]["uv"]["constraint-dependencies"])
     for version in ("1.82.7", "1.82.8", "1.107.0", "1.107.3"):
         assert not constraint.specifier.contains(version)
-    for name in FILES:
+    for name in FILES[:2]:
         assert re.findall(r"^litellm==(\S+)", (ROOT / name).read_text(), flags=re.M) == ["1.106.2"]

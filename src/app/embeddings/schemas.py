@@ -30,14 +30,17 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     input_type: Literal["query", "passage"] = "passage"
 
 
-class EmbeddingCreate(EmbeddingRequest, frozen=True, kw_only=True):
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class EmbeddingCreate(msgspec.Struct, frozen=True, kw_only=True):
     """The same, as the OpenAPI document tells of it: what is missing is refused later, with a better word."""
 
-    model: Annotated[str, msgspec.Meta(min_length=1)]
-    input: (
-        Annotated[str, msgspec.Meta(min_length=1)]
-        | Annotated[list[Annotated[str, msgspec.Meta(min_length=1)]], msgspec.Meta(min_length=1, max_length=MAX_TEXTS)]
-    )
+    model: Text
+    input: Text | Annotated[list[Text], msgspec.Meta(min_length=1, max_length=MAX_TEXTS)]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    input_type: Literal["query", "passage"] = "passage"
 
 
 EXAMPLES = {

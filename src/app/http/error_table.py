@@ -156,7 +156,16 @@ TABLE: Mapping[str, Row] = {
         "Try again after `retry-after` seconds.",
         retryable=True,
     ),
+    "storage_unavailable": Row(
+        503, "Where files are kept cannot be written or read.", "Try again; the operator looks at DATA_DIR.", retryable=True
+    ),
     "upstream_timeout": Row(504, "The model's vendor did not answer in time.", "Try again.", retryable=True),
+    "storage_full": Row(
+        507,
+        "Where files are kept no room is left; nothing of the upload stays.",
+        "The operator makes room in DATA_DIR.",
+        retryable=True,
+    ),
 }
 """In order of status."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database.paging import PageRequest, Rows, keyset
 from app.knowledge.files.model import StoredFile
-from app.knowledge.files.tables import FileRow
+from app.knowledge.files.tables import FileRow, LooseObjectRow
 
 _FILE = (
     FileRow.id,
@@ -65,6 +65,34 @@ async def list_files(
 
 
 async def delete_file(session: AsyncSession, tenant_id: UUID, file_id: UUID) -> bool:
-    """Its text, its places in vector stores and its passages go with it. Returns: whether it was there."""
+    """Its text, its places in vector stores and its passages go with it; its bytes become loose, due at once.
+
+    Returns: whether it was there.
+    """
     statement = delete(FileRow).where(FileRow.tenant_id == tenant_id, FileRow.id == file_id).returning(FileRow.id)
     return (await session.execute(statement)).one_or_none() is not None
+
+
+async def loosen(session: AsyncSession, tenant_id: UUID, file_id: UUID, *, for_s: float) -> None:
+    """Note bytes that are about to be written: due when they have no file after `for_s`."""
+    due_at = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, for_s)
+    await session.execute(insert(LooseObjectRow).values(tenant_id=tenant_id, file_id=file_id, due_at=due_at))
+
+
+async def settle(session: AsyncSession, tenant_id: UUID, file_id: UUID, *, due: bool = False) -> bool:
+    """Take the note away: the bytes have a file now, or are gone. `due`: only when it is, and no file has them.
+
+    Returns: whether there was one. Until this transaction ends, nobody else can take it.
+    """
+    statement = delete(LooseObjectRow).where(LooseObjectRow.tenant_id == tenant_id, LooseObjectRow.file_id == file_id)
+    if due:
+        has_file = select(FileRow.id).where(FileRow.tenant_id == tenant_id, FileRow.id == file_id).exists()
+        statement = statement.where(LooseObjectRow.due_at <= func.now(), ~has_file)
+    return (await session.execute(statement.returning(LooseObjectRow.file_id))).one_or_none() is not None
+
+
+async def due_objects(session: AsyncSession, limit: int) -> list[tuple[UUID, UUID]]:
+    """Tenant and file of bytes that are due, of all tenants. For the role JOBS."""
+    statement = select(LooseObjectRow.tenant_id, LooseObjectRow.file_id).where(LooseObjectRow.due_at <= func.now())
+    rows = await session.execute(statement.order_by(LooseObjectRow.due_at).limit(limit))
+    return [(row.tenant_id, row.file_id) for row in rows]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, LargeBinary, Text
+from sqlalchemy import BigInteger, DateTime, ForeignKey, ForeignKeyConstraint, LargeBinary, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database.base import Base, Created, TenantOwned
@@ -22,6 +23,18 @@ class FileRow(TenantOwned, Created, Base):
     content_type: Mapped[str | None] = mapped_column(Text)
     n_bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class LooseObjectRow(TenantOwned, Base):
+    """Bytes that no file answers for: an upload under way, or a file that was deleted (a trigger writes that one).
+
+    Whoever finishes takes the row away; what is left when it is due is removed by the sweep.
+    """
+
+    __tablename__ = "loose_objects"
+
+    file_id: Mapped[UUID] = mapped_column(primary_key=True)
+    due_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
 
 class DocumentRow(TenantOwned, Created, Base):

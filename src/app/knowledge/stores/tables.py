@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from pgvector.sqlalchemy import HALFVEC
-from sqlalchemy import BigInteger, DateTime, ForeignKey, ForeignKeyConstraint, Index, Integer, Text, func
+from sqlalchemy import BigInteger, DateTime, ForeignKey, ForeignKeyConstraint, Index, Integer, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -37,6 +37,7 @@ class VectorStoreFileRow(TenantOwned, Created, Base):
         ),
         ForeignKeyConstraint(["tenant_id", "file_id"], ["files.tenant_id", "files.id"], ondelete="CASCADE"),
         Index(None, "tenant_id", "file_id"),
+        Index("ix_vector_store_files_in_progress", "updated_at", postgresql_where=text("status = 'in_progress'")),
     )
 
     store_id: Mapped[UUID] = mapped_column(primary_key=True)
