@@ -1,4 +1,4 @@
-"""Bytes that no file answers for are written down, so that a sweep finds them; and the worker sees what lost its job."""
+"""Bytes that no file answers for are noted, so that a sweep finds them; and the worker sees what lost its job."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -38,9 +38,7 @@ def upgrade() -> None:
         END $$
         """
     )
-    op.execute(
-        "CREATE TRIGGER loosen_object AFTER DELETE ON files FOR EACH ROW EXECUTE FUNCTION loosen_object()"
-    )
+    op.execute("CREATE TRIGGER loosen_object AFTER DELETE ON files FOR EACH ROW EXECUTE FUNCTION loosen_object()")
     op.create_index(
         "ix_vector_store_files_in_progress",
         "vector_store_files",

@@ -13,8 +13,11 @@ from app.database.migrate import is_current, upgrade
 from app.jobs.instruments import QueueDepth
 from app.jobs.worker import Worker
 from app.knowledge.files.objects import ObjectStore
+from app.knowledge.files.service import FilesService
+from app.knowledge.ingestion.parse_process import ParseLimits
 from app.knowledge.ingestion.service import IngestionService
 from app.knowledge.stores.model import INGEST
+from app.knowledge.upkeep import Upkeep
 from app.local_models.embedder import LocalEmbedder
 from app.local_models.model_server import LocalModelServer
 from app.local_models.timed import TimedEmbedder
@@ -67,8 +70,11 @@ class Runtime:
         self.embedder = LocalEmbedder(env=env)
         self.model_server = LocalModelServer(weights_path(settings.models_path), env=env)
         self.timed_embedder = TimedEmbedder(self.embedder)
-        self.ingestion = IngestionService(self.database, self.objects, self.timed_embedder)
+        self.files = FilesService(self.database, self.objects, max_file_bytes=settings.max_file_bytes)
+        limits = ParseLimits(timeout_s=settings.parse_timeout_s, memory_bytes=settings.parse_memory_bytes)
+        self.ingestion = IngestionService(self.database, self.objects, self.timed_embedder, limits)
         self.worker = Worker({INGEST: self.ingestion.ingest})
+        self.upkeep = Upkeep([self.files.sweep, self.ingestion.find_lost])
 
     def observe_with(self, capabilities: Capabilities) -> None:
         """Before it lives: the parts are made before the plugins have given."""
@@ -105,5 +111,7 @@ class Runtime:
             if worker:
                 self.worker.start(url)
                 stack.push_async_callback(self.worker.stop, WORKER_GRACE_S)
+                self.upkeep.start()
+                stack.push_async_callback(self.upkeep.stop)
             logger.info("ready")
             yield

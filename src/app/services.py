@@ -10,7 +10,6 @@ from app.chat.extractive import ExtractiveTransport
 from app.chat.service import ChatService
 from app.embeddings.service import EmbeddingService
 from app.knowledge.answering.extractive import ExtractiveAnswerer
-from app.knowledge.files.service import FilesService
 from app.knowledge.retrieval.service import VectorRetriever
 from app.knowledge.stores.service import VectorStoresService
 from app.llm.catalog import Catalog
@@ -49,7 +48,7 @@ def services(catalog: Catalog, runtime: Runtime, capabilities: Capabilities) -> 
         "chat": chat,
         "embeddings": EmbeddingService(catalog=catalog, chain=chain),
         "retriever": retriever,
-        "files": FilesService(runtime.database, runtime.objects, max_file_bytes=settings.max_file_bytes),
+        "files": runtime.files,
         "stores": VectorStoresService(runtime.database, embedding_model=runtime.embedder.model),
         "accounts": AccountsService(runtime.database),
     }

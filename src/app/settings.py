@@ -64,6 +64,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_file_bytes: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)] = 512 * 1024 * 1024
     """Largest upload in bytes. OpenAI's Files API takes 512 MB."""
 
+    parse_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 120.0
+    """How long reading one document may take in seconds. 5,000 PDF pages take 25 s, the largest DOCX about 40 s on one
+    core; doubled for a busy one."""
+
+    parse_memory_bytes: Annotated[int, msgspec.Meta(ge=128 * 1024 * 1024, le=1 << 40)] = 2 * 1024 * 1024 * 1024
+    """Address space that reading one document may take in bytes; two are read at a time. The largest DOCX that is let
+    in takes 1.3 GB."""
+
     shutdown_grace_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 30
     """How long running streams may go on after SIGTERM. Kubernetes waits 30 s by default."""
 

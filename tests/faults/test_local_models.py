@@ -155,6 +155,31 @@ async def test_embedder_says_at_once_that_it_is_down_when_the_next_start_is_far(
         await embedder.stop()
 
 
+NICE = """
+import asyncio, os
+from pathlib import Path
+from app.local_models.embedder import LocalEmbedder
+
+async def main():
+    embedder = LocalEmbedder(env=os.environ)
+    await embedder.start()
+    await embedder.embed(["Frage"], "query")
+    await embedder.embed(["Absatz"], "passage")
+    threads = Path(f"/proc/{embedder.state.pid}/task").iterdir()
+    print(min(os.getpriority(os.PRIO_PROCESS, int(thread.name)) for thread in threads), embedder.state.restarts)
+    await embedder.stop()
+
+asyncio.run(main())
+"""
+
+
+def test_embedder_works_for_whoever_runs_it_nicely() -> None:
+    """`nice -n 10 wattos serve`: no lane asks for more than it was given (an ordinary user may not), each answers."""
+    command = ["nice", "-n", "10", sys.executable, "-c", NICE]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.split() == ["10", "0"]
+
+
 async def test_embedder_replaces_a_frozen_child() -> None:
     """A process that is alive but never answers is as bad as a dead one."""
     limits = {**LIMITS, "urgent": msgspec.structs.replace(LIMITS["urgent"], batch_timeout_s=0.5)}

@@ -1,4 +1,4 @@
-"""How a connection ends: a client that is still sending hears the answer first, one that does not read is not waited for.
+"""How a connection ends: who is still sending hears the answer first, and who does not read is not waited for.
 
 Closing a socket with unread bytes in it makes the kernel send a reset, which throws away the answer that is under way.
 So the own half is closed first and what still comes is thrown away for a while: nginx's lingering close.

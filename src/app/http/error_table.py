@@ -157,7 +157,10 @@ TABLE: Mapping[str, Row] = {
         retryable=True,
     ),
     "storage_unavailable": Row(
-        503, "Where files are kept cannot be written or read.", "Try again; the operator looks at DATA_DIR.", retryable=True
+        503,
+        "Where files are kept cannot be written or read.",
+        "Try again; the operator looks at DATA_DIR.",
+        retryable=True,
     ),
     "upstream_timeout": Row(504, "The model's vendor did not answer in time.", "Try again.", retryable=True),
     "storage_full": Row(

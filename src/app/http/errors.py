@@ -92,7 +92,7 @@ def shape(
     row = TABLE[code]
     if path == "/v1" or path.startswith("/v1/"):
         body = OpenAIErrorBody(message=message, type=row.openai_type, code=code, param=param)
-        return OpenAIError(body), MediaType.JSON
+        return OpenAIError(body), MediaType.JSON.value
     problem = Problem(
         type=f"urn:wattos:error:{code}",
         title=HTTPStatus(row.status).phrase,

@@ -26,6 +26,7 @@ def answering_head(app: ASGIApp) -> ASGIApp:
             return
 
         async def send_head(message: Message) -> None:
+            scope["method"] = "HEAD"  # the server looks again, and must not wait for a body
             if message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)

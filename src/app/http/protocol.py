@@ -31,6 +31,9 @@ MAX_HEADERS = 100
 """Apache's default. A browser behind two proxies sends 30."""
 
 
+UPGRADE_HEADERS = frozenset({b"connection", b"upgrade", b"http2-settings"})
+
+
 class _Refused(Exception):
     """Out of a callback of the parser, which wraps it."""
 
@@ -49,6 +52,8 @@ class GuardedProtocol(HttpToolsProtocol):
     _is_whole = True
     """Whether the request that was begun has been received to its end."""
     _keeps_alive = True
+    _is_deaf = False
+    """After a malformed request behind one that is still being answered."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -64,7 +69,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._ending.is_closing():
+        if self._is_deaf or self._ending.is_closing():
             return
         self._unset_keepalive_if_required()
         if self._is_whole and not self._in_head:
@@ -73,10 +78,9 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.connections_of_server.waits(self)
         self._head_bytes += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # Answered as if nobody had asked for it (RFC 9110, 7.8); the parser takes nothing more.
-            self.cycle.keep_alive = self._keeps_alive = False
+            self.parser.feed_data(data)  # pyright: ignore[reportOptionalMemberAccess]  # None after the end alone
+        except httptools.HttpParserUpgrade as upgrade:
+            self._read_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(self._refusal)
         else:
@@ -85,6 +89,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._check_head()
+        if self._wants_upgrade():
+            return
         super().on_headers_complete()
         self._in_head = self._is_whole = False
         self.connections_of_server.works(self)
@@ -94,6 +100,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._ending.lingers = True
 
     def on_message_complete(self) -> None:
+        if self._wants_upgrade():
+            return
         self._is_whole = True
         self._ending.lingers = False
         if not self.cycle.response_started:
@@ -134,7 +142,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._ending.close()
 
     def _is_idle(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
+        return not self.cycle or self.cycle.response_complete  # None before the first request, whatever its type
 
     def _check_head(self) -> None:
         if len(self.url) > MAX_URL_BYTES:
@@ -144,16 +152,32 @@ class GuardedProtocol(HttpToolsProtocol):
             and len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES
         ):
             self._refusal = "headers_too_large"
-        elif self.parser.should_upgrade() and self._get_upgrade() == b"websocket":
+        elif self._wants_upgrade() and (self._get_upgrade() == b"websocket" or self.scope["method"] == "CONNECT"):
             self._refusal = "websocket_unsupported"
         else:
             return
         raise _Refused
 
+    def _wants_upgrade(self) -> bool:
+        return self.parser is not None and self.parser.should_upgrade()
+
+    def _read_without_upgrade(self, rest: bytes) -> None:
+        """As if nobody had asked for it (RFC 9110, 7.8). Java's client asks every server for h2c, and its parser here
+        would take the body for another protocol: the same head without that wish goes into a new one.
+        """
+        kept = [pair for pair in self.headers if pair[0] not in UPGRADE_HEADERS]
+        lines = [f"{self.scope['method']} ".encode() + self.url + b" HTTP/1.1", *(b": ".join(pair) for pair in kept)]
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join([*lines, b"", b""]) + rest)
+
     def _refuse(self, code: str) -> None:
         """Answer without the app, unless an answer of the app's is under way; either way nothing more is read."""
         logger.info("refused before there was a request: %s", code)
-        if self._is_idle() or not (self._is_whole or self.cycle.response_started or self.pipeline):
+        if not self._is_idle() and self._is_whole:
+            self.cycle.keep_alive = False  # what came before is answered, and the connection ends with it
+            self._is_deaf = True
+            return
+        if self._is_idle() or not (self.cycle.response_started or self.pipeline):
             self._ending.write(refusal(code, self.url.decode("latin-1")))
         if not self._is_idle():
             self.cycle.disconnected = True

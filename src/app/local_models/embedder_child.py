@@ -14,6 +14,7 @@ import os
 import queue
 import sys
 import threading
+import traceback
 import unicodedata
 from typing import TYPE_CHECKING, BinaryIO, get_args
 
@@ -88,15 +89,26 @@ class Outbox:
 
 
 def _work(engine: Engine, lane: Lane, requests: queue.SimpleQueue[Request], outbox: Outbox) -> None:
-    if lane != "urgent" and sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, 0, BULK_NICENESS)  # on Linux: of this thread, and of the threads it starts
-    while True:
-        request = requests.get()
-        try:
-            reply = engine.answer(request)
-        except Exception as exc:  # noqa: BLE001 - a batch that fails must not take the others with it
-            reply = Reply(request.id, failure=type(exc).__name__)
-        outbox.send(reply)
+    try:
+        if lane != "urgent" and sys.platform == "linux":
+            _be_nice()
+        while True:
+            request = requests.get()
+            try:
+                reply = engine.answer(request)
+            except Exception as exc:  # noqa: BLE001 - a batch that fails must not take the others with it
+                reply = Reply(request.id, failure=type(exc).__name__)
+            outbox.send(reply)
+    except BaseException:  # noqa: BLE001  # whatever it was, the lane is gone
+        traceback.print_exc()
+        os._exit(1)  # without this lane its callers would wait for ever: a new process has it again
+
+
+def _be_nice() -> None:
+    """This thread, and those that it starts (Linux). Whoever runs us nicer than that means it, and may not undo it."""
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    if niceness < BULK_NICENESS:
+        os.setpriority(os.PRIO_PROCESS, 0, BULK_NICENESS)
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True):
 def load() -> tuple[bytes, Mapping[str, Asset]]:
     """Returns: the page's template, and its assets by name. Reads 2 MB: not for the loop."""
     template = (DIRECTORY / "page.html").read_bytes()
-    assets = {}
+    assets: dict[str, Asset] = {}
     for name, (file, media_type) in FILES.items():
         content = (DIRECTORY / file).read_bytes()
         digest = base64.b64encode(hashlib.sha384(content).digest()).decode()

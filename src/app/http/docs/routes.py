@@ -59,7 +59,7 @@ def docs_router(*, title: str, version: str) -> Router:
     @get("/", media_type="text/html")
     async def get_page(request: AnyRequest) -> Response[bytes]:
         template, assets = await docs.files()
-        base = html.escape(request.scope.get("root_path", "").rstrip("/") + PATH)
+        base = html.escape(str(request.scope["root_path"]).rstrip("/") + PATH)
         headers = {**SAFE, "content-security-policy": POLICY, "cache-control": "no-cache"}
         return Response(page(template, assets, base), media_type="text/html", headers=headers)
 

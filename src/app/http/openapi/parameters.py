@@ -14,9 +14,10 @@ from litestar.typing import FieldDefinition
 RESERVED = frozenset({"request", "state", "scope", "headers", "cookies", "query", "body", "data", "socket"})
 """Names that Litestar itself provides."""
 
-IN_PATH: dict[str, tuple[str, str]] = {
+IN_PATH: dict[str, tuple[str, str | None]] = {
     "file_id": ("A file's id.", "file_019a2b3c4d5e7f8091a2b3c4d5e6f708"),
     "store_id": ("A vector store's id.", "vs_019a2b3c4d5e7f8091a2b3c4d5e6f708"),
+    "id": ("The id, as lists show it.", None),
     "model": ("A model's name; a slash in it may be sent as it is, or as %2F.", "wattos-extractive"),
 }
 """What an id in a path is, with an example."""
@@ -24,6 +25,9 @@ IN_PATH: dict[str, tuple[str, str]] = {
 IN_QUERY: dict[str, str] = {
     "after": "The last id of the page before.",
     "order": "By time of creation.",
+    "purpose": "Files of this purpose only.",
+    "filter": "Files in this state only.",
+    "tenant_id": "Whose keys.",
 }
 """What a parameter is that several lists have."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -64,8 +64,9 @@ def _structs(kinds: Sequence[Any]) -> list[Any]:
                 return
             found[node.cls] = None
         for name in getattr(node, "__struct_fields__", ()):
-            value = getattr(node, name)
-            for item in value if isinstance(value, tuple) else (value,):
+            value: object = getattr(node, name)
+            items = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
+            for item in items:
                 if isinstance(item, msgspec.inspect.Type | msgspec.inspect.Field):
                     walk(item)
 
@@ -84,20 +85,21 @@ def _always_written(kind: Any, schema: Schema) -> list[str]:
 
 def _mended(node: Any, names: Mapping[str, str]) -> Any:
     if isinstance(node, list):
-        return [_mended(item, names) for item in node]
+        return [_mended(item, names) for item in cast("list[Any]", node)]
     if not isinstance(node, dict):
         return node
-    schema = {key: _mended(value, names) for key, value in node.items()}
+    schema: Schema = {key: _mended(value, names) for key, value in cast("Schema", node).items()}
     if isinstance(reference := schema.get("$ref"), str):
         schema["$ref"] = PREFIX + names[reference.removeprefix(PREFIX)]
-    if isinstance(mapping := schema.get("mapping"), dict):
+    if isinstance(schema.get("mapping"), dict):
+        mapping: dict[str, str] = schema["mapping"]
         schema["mapping"] = {tag: PREFIX + names[at.removeprefix(PREFIX)] for tag, at in mapping.items()}
     if isinstance(schema.get("title"), str):
         del schema["title"]  # the name again, as it is in Python
     if isinstance(text := schema.get("description"), str):
         schema["description"] = " ".join(text.split())
-    if isinstance(values := schema.get("enum"), list):
-        schema = _enumeration(schema, values)
+    if isinstance(schema.get("enum"), list):
+        schema = _enumeration(schema, schema["enum"])
     if "default" in schema and schema["default"] is None:
         del schema["default"]  # left out means the same; a generated client would send it
     if schema.get("format") == "binary":

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
-import time
-from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import suppress
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import obstore
+import obstore.exceptions
 from obstore.store import LocalStore
+
+from app.errors import StorageFull, StorageUnavailable
 
 if TYPE_CHECKING:
     from obstore import GetResult  # in its stubs alone
@@ -23,8 +27,11 @@ READ_BYTES = 1 << 20
 PART_BYTES = 5 << 20
 """What is written at once: the least that S3 takes. An upload holds up to three of them: one fills, two are written."""
 
-UNFINISHED_AFTER_S = 3600.0
-"""A write that nobody went on with for so long is a killed process's: uploads never pause like that."""
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""No room on the disk, for this user, or under this process's own limit."""
+
+_ERRNO = re.compile(r"\(os error (\d+)\)")
+"""How obstore's errors tell the operating system's."""
 
 
 class ObjectStore:
@@ -33,25 +40,32 @@ class ObjectStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._store: LocalStore | None = None
-        self._cleared_at_s: float | None = None
 
     async def put(self, tenant_id: UUID, file_id: UUID, chunks: AsyncIterable[bytes]) -> None:
-        """On the disk when it returns, as PostgreSQL's rows are. Raises: what `chunks` raises; nothing appears then."""
-        store, key = self._opened(), _key(tenant_id, file_id)
-        await self._clear_unfinished()
-        async with obstore.open_writer_async(store, key, buffer_size=PART_BYTES, max_concurrency=2) as file:
-            async for chunk in chunks:
-                await file.write(chunk)
-        await asyncio.to_thread(_sync, self._root / key)
+        """On the disk when it returns, as PostgreSQL's rows are.
+
+        Raises: StorageFull, StorageUnavailable, and what `chunks` raises; nothing appears then.
+        """
+        key = _key(tenant_id, file_id)
+        with _named_errors():
+            async with obstore.open_writer_async(
+                self._opened(), key, buffer_size=PART_BYTES, max_concurrency=2
+            ) as file:
+                async for chunk in chunks:
+                    await file.write(chunk)
+            await asyncio.to_thread(_sync, self._root / key)
 
     async def open(self, tenant_id: UUID, file_id: UUID) -> AsyncIterator[bytes]:
-        """Its bytes, in pieces. Raises: FileNotFoundError, here and not at the first piece."""
-        return _pieces(await obstore.get_async(self._opened(), _key(tenant_id, file_id)))
+        """Its bytes, in pieces. Raises: FileNotFoundError, StorageUnavailable; here and not at the first piece."""
+        with _named_errors():
+            return _pieces(await obstore.get_async(self._opened(), _key(tenant_id, file_id)))
 
     async def delete(self, tenant_id: UUID, file_id: UUID) -> None:
-        """Also when it is not there."""
-        with suppress(FileNotFoundError):
-            await obstore.delete_async(self._opened(), _key(tenant_id, file_id))
+        """With what a killed process wrote of it; also when it is not there. Raises: StorageUnavailable."""
+        with _named_errors():
+            with suppress(FileNotFoundError):
+                await obstore.delete_async(self._opened(), _key(tenant_id, file_id))
+            await asyncio.to_thread(_delete_unfinished, self.path(tenant_id, file_id))
 
     def path(self, tenant_id: UUID, file_id: UUID) -> Path:
         """For the parser's process, which reads it by itself."""
@@ -63,13 +77,6 @@ class ObjectStore:
             self._store = LocalStore(prefix=self._root)
         return self._store
 
-    async def _clear_unfinished(self) -> None:
-        """What a killed process was writing: cleared away by those who write, at most once an hour."""
-        now_s = time.monotonic()
-        if self._cleared_at_s is None or now_s - self._cleared_at_s > UNFINISHED_AFTER_S:
-            self._cleared_at_s = now_s
-            await asyncio.to_thread(_clear_unfinished, self._root, before=time.time() - UNFINISHED_AFTER_S)
-
 
 async def _pieces(found: GetResult) -> AsyncIterator[bytes]:
     async for piece in found.stream(min_chunk_size=READ_BYTES):
@@ -80,12 +87,25 @@ def _key(tenant_id: UUID, file_id: UUID) -> str:
     return f"{tenant_id.hex}/{file_id.hex}"
 
 
-def _clear_unfinished(root: Path, *, before: float) -> None:
-    """`before`: epoch seconds. The store writes `<key>` aside as `<key>#<number>`."""
-    for path in root.glob("*/*#*"):
-        with suppress(FileNotFoundError):  # another process clears too
-            if path.stat().st_mtime < before:
-                path.unlink()
+def _delete_unfinished(path: Path) -> None:
+    """The store writes `<key>` aside as `<key>#<number>`."""
+    for unfinished in path.parent.glob(f"{path.name}#*"):
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """Raises: StorageFull, StorageUnavailable for what the operating system or the store says; else as it was."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, obstore.exceptions.BaseError) as exc:
+        told = _ERRNO.search(str(exc))
+        number = int(told[1]) if told else getattr(exc, "errno", None)
+        if number in FULL:
+            raise StorageFull("there is no room left where files are kept") from exc
+        raise StorageUnavailable("files cannot be kept or read at the moment") from exc
 
 
 def _sync(path: Path) -> None:

@@ -1,4 +1,8 @@
-"""The rules of files: bytes first and the row second, so that a crash never leaves a row without bytes."""
+"""The rules of files: bytes first and the row second, so that a crash never leaves a row without bytes.
+
+Nor does it leave bytes without a row for good: while there are some, a note in the database says so, and `sweep` goes
+by these notes alone. It never asks which bytes to keep: pointed at the wrong database, it would take everything.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,14 @@ import unicodedata
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from uuid import UUID
 
-from app.database.engine import Database
+from app.database.engine import Database, Role
 from app.database.paging import PageRequest, Rows
-from app.errors import BodyTooLarge, InvalidRequest, NotFound
+from app.errors import BodyTooLarge, InvalidRequest, NotFound, StorageUnavailable
 from app.ids import new_id
 from app.knowledge.files import store
 from app.knowledge.files.model import Purpose, StoredFile
 from app.knowledge.files.objects import ObjectStore
+from plugins.contract.errors import RetryableError
 from plugins.contract.principal import TenantId
 
 logger = logging.getLogger("files")
@@ -25,6 +30,12 @@ MAX_NAME_CHARS = 255
 
 MAX_SUFFIX_CHARS = 16
 """A longer one is no kind of file, but the end of a sentence."""
+
+UPLOAD_S = 24 * 3600.0
+"""What an upload may take; bytes that have no file by then are a killed process's. 512 MB at 50 kbit/s."""
+
+SWEPT_AT_ONCE = 1000
+"""Notes that one sweep works off; the next goes on."""
 
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}", re.ASCII)
 """RFC 6838, 4.2."""
@@ -49,15 +60,20 @@ class FilesService:
     ) -> StoredFile:
         """`purpose` may be what tells it once `chunks` have been read: a form may name it after the file.
 
-        Raises: InvalidRequest (`empty_file`), BodyTooLarge, and what `chunks` and `purpose` raise. Nothing stays then.
+        Raises: InvalidRequest (`empty_file`), BodyTooLarge, StorageFull, StorageUnavailable, and what `chunks` and
+        `purpose` raise. Nothing stays then.
         """
         file_id = new_id()
         intake = _Intake(chunks, max_bytes=self._max_file_bytes)
         is_inserted = False
+        async with self._database.tenant(tenant_id) as session:
+            await store.loosen(session, tenant_id, file_id, for_s=UPLOAD_S)
         try:
             await self._objects.put(tenant_id, file_id, intake)
             stated = purpose() if callable(purpose) else purpose
             async with self._database.tenant(tenant_id) as session:
+                if not await store.settle(session, tenant_id, file_id):
+                    raise StorageUnavailable(f"the upload took longer than {UPLOAD_S / 3600:.0f} hours")
                 stored = await store.insert_file(
                     session,
                     tenant_id,
@@ -72,7 +88,7 @@ class FilesService:
         except BaseException:
             # Past the insert, it may only be the commit's answer that was lost: then the row is there, and needs them.
             if not is_inserted:
-                await self._objects.delete(tenant_id, file_id)
+                await self._remove_bytes(tenant_id, file_id)
             raise
         return stored
 
@@ -98,15 +114,39 @@ class FilesService:
             return await store.list_files(session, tenant_id, wanted, purpose)
 
     async def delete(self, tenant_id: TenantId, file_id: UUID) -> None:
-        """The row first: a crash in between leaves bytes that nobody can reach, and never a row without them.
+        """The row first, whose bytes are loose from then on: a crash in between leaves them to the sweep.
 
-        Such bytes are not looked for: a sweep that asks the database what to keep would take everything when it is
-        pointed at the wrong one. Raises: NotFound.
+        Raises: NotFound.
         """
         async with self._database.tenant(tenant_id) as session:
             if not await store.delete_file(session, tenant_id, file_id):
                 raise NotFound("no file with this id")
-        await self._objects.delete(tenant_id, file_id)
+        await self._remove_bytes(tenant_id, file_id)
+
+    async def sweep(self) -> None:
+        """Remove the bytes of interrupted uploads and deletions, of all tenants. Any number of processes may do so.
+
+        Raises: StorageUnavailable, RetryableError from the database.
+        """
+        async with self._database.role(Role.JOBS) as session:
+            due = await store.due_objects(session, SWEPT_AT_ONCE)
+        for tenant_id, file_id in due:
+            async with self._database.tenant(tenant_id) as session:
+                # Its row is held until the bytes are gone: an upload that ends at this moment finds its note taken.
+                if not await store.settle(session, tenant_id, file_id, only_due=True):
+                    continue
+                if await store.file_by_id(session, tenant_id, file_id) is None:
+                    await self._objects.delete(tenant_id, file_id)
+                    logger.info("the bytes of file %s, left by an interrupted upload or deletion, are removed", file_id)
+
+    async def _remove_bytes(self, tenant_id: TenantId, file_id: UUID) -> None:
+        """What cannot be removed now, the sweep will."""
+        try:
+            await self._objects.delete(tenant_id, file_id)
+            async with self._database.tenant(tenant_id) as session:
+                await store.settle(session, tenant_id, file_id)
+        except RetryableError as exc:
+            logger.warning("the bytes of file %s could not be removed yet: %s", file_id, exc.code)
 
 
 class _Intake:

@@ -79,15 +79,14 @@ async def loosen(session: AsyncSession, tenant_id: UUID, file_id: UUID, *, for_s
     await session.execute(insert(LooseObjectRow).values(tenant_id=tenant_id, file_id=file_id, due_at=due_at))
 
 
-async def settle(session: AsyncSession, tenant_id: UUID, file_id: UUID, *, due: bool = False) -> bool:
-    """Take the note away: the bytes have a file now, or are gone. `due`: only when it is, and no file has them.
+async def settle(session: AsyncSession, tenant_id: UUID, file_id: UUID, *, only_due: bool = False) -> bool:
+    """Take the note away: the bytes have a file now, or are gone. Until this transaction ends, nobody else can.
 
-    Returns: whether there was one. Until this transaction ends, nobody else can take it.
+    Returns: whether there was one.
     """
     statement = delete(LooseObjectRow).where(LooseObjectRow.tenant_id == tenant_id, LooseObjectRow.file_id == file_id)
-    if due:
-        has_file = select(FileRow.id).where(FileRow.tenant_id == tenant_id, FileRow.id == file_id).exists()
-        statement = statement.where(LooseObjectRow.due_at <= func.now(), ~has_file)
+    if only_due:
+        statement = statement.where(LooseObjectRow.due_at <= func.now())
     return (await session.execute(statement.returning(LooseObjectRow.file_id))).one_or_none() is not None
 
 

@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database.engine import Database
+from app.database.engine import Database, Role
 from app.errors import NotFound
 from app.grounding import Embedder
 from app.jobs.queue import enqueue
@@ -29,6 +29,12 @@ from app.knowledge.stores.model import INGEST, INGEST_LOCK, ingest_job
 from plugins.contract.errors import RetryableError, WattosError
 
 logger = logging.getLogger("ingestion")
+
+LOST_AFTER_S = 600.0
+"""A file in progress without a job can only be one whose job was deleted by hand: nothing is in a hurry."""
+
+FOUND_AT_ONCE = 1000
+"""Lost files that one look takes up; the next goes on."""
 
 BATCH = 8
 """Passages between two looks at the progress: about 1.6 s of embedding on two cores."""
@@ -63,6 +69,20 @@ class IngestionService:
         except Exception:  # a bug must not leave the file in progress for ever
             logger.exception("ingestion failed")
             await self._fail(place, WattosError.code, "the file could not be ingested: an internal error")
+
+    async def find_lost(self) -> None:
+        """Enqueue again what is in progress and has no job. Any number of processes may do so.
+
+        Raises: RetryableError from the database.
+        """
+        async with self._database.role(Role.JOBS) as session:
+            lost = await store.places_without_job(session, INGEST, idle_s=LOST_AFTER_S, limit=FOUND_AT_ONCE)
+        for place in lost:
+            async with self._database.tenant(place.tenant_id) as session:
+                if await store.restart(session, place, idle_s=LOST_AFTER_S):
+                    job = ingest_job(place.tenant_id, place.store_id, place.file_id)
+                    await enqueue(session, INGEST, [job], lock_on=INGEST_LOCK)
+                    logger.warning("file %s was in progress without a job: it is ingested again", place.file_id)
 
     async def _ingest(self, place: Place, file: Pending) -> None:
         await self._advance(place, stage="parsing")

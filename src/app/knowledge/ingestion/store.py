@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 from pgvector import HalfVector
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -122,6 +122,41 @@ async def insert_chunks(
             for chunk, vector in zip(chunks, vectors, strict=True)
         ],
     )
+
+
+async def places_without_job(session: AsyncSession, task: str, *, idle_s: float, limit: int) -> list[Place]:
+    """Files in progress of all tenants that nothing happened to for so long, and that no job of `task` is about.
+
+    For the role JOBS.
+    """
+    rows = await session.execute(_WITHOUT_JOB, {"task": task, "idle_s": idle_s, "limit": limit})
+    return [Place(tenant_id=row.tenant_id, store_id=row.store_id, file_id=row.file_id) for row in rows]
+
+
+_WITHOUT_JOB = text(
+    """
+    select tenant_id, store_id, file_id from vector_store_files as file
+    where status = 'in_progress' and updated_at < now() - make_interval(secs => :idle_s)
+      and not exists (
+        select from jobs.procrastinate_jobs as job
+        where job.task_name = :task and job.status not in ('succeeded', 'cancelled')
+          and job.args ->> 'store_id' = file.store_id::text and job.args ->> 'file_id' = file.file_id::text
+      )
+    limit :limit
+    """
+)
+
+
+async def restart(session: AsyncSession, place: Place, *, idle_s: float) -> bool:
+    """Back to the beginning. Returns: False when something happened to it meanwhile."""
+    since = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, idle_s)
+    statement = (
+        update(VectorStoreFileRow)
+        .where(*_at(place), VectorStoreFileRow.status == "in_progress", VectorStoreFileRow.updated_at < since)
+        .values(stage="queued", updated_at=func.now())
+        .returning(VectorStoreFileRow.file_id)
+    )
+    return (await session.execute(statement)).one_or_none() is not None
 
 
 def _at(place: Place) -> tuple[ColumnElement[bool], ...]:

@@ -60,9 +60,10 @@ def parse(data: bytes) -> Document:
         _add_all(builder, opened.element.body, ParagraphStyles(opened))
         return builder.build(opened.core_properties.title)
     except etree.XMLSyntaxError as exc:
-        if exc.code in _XML_LIMITS:
+        code = getattr(exc, "code", None)  # lxml-stubs do not know it
+        if code in _XML_LIMITS:
             raise FileTooComplex("The XML in the DOCX file is too large or nested too deeply.") from exc
-        if exc.code == etree.ErrorTypes.ERR_NO_MEMORY:
+        if code == etree.ErrorTypes.ERR_NO_MEMORY:
             raise MemoryError from exc
         raise UnreadableFile("The DOCX file is damaged or incomplete.") from exc
     except _DAMAGE as exc:
