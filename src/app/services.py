@@ -23,7 +23,6 @@ from plugins.contract.capabilities import Capabilities
 
 def services(catalog: Catalog, runtime: Runtime, capabilities: Capabilities) -> dict[str, Any]:
     """What route handlers may ask for, by name."""
-    settings = runtime.settings
     # A person waits for the answer: its statements go before documents that are being ingested.
     answerer = ExtractiveAnswerer(functools.partial(runtime.timed_embedder.embed, urgent=True))
     retriever = VectorRetriever(runtime.database, runtime.timed_embedder)

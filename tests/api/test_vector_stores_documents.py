@@ -209,7 +209,7 @@ def test_unknown_store_is_not_found_by_chat(archive: Archive) -> None:
     [
         ("bild.txt", b"\x89PNG\r\n\x1a\n" + bytes(64), "unsupported_file", "unsupported_file"),
         ("tabelle.xlsx", samples.workbook(), "unsupported_file", "unsupported_file"),
-        ("geheim.pdf", samples.encrypted_pdf(), "invalid_file", "unreadable_file"),
+        ("geheim.pdf", samples.encrypted_pdf(), "invalid_file", "encrypted_file"),
         ("kaputt.pdf", samples.pdf()[:600], "invalid_file", "unreadable_file"),
         ("scan.pdf", samples.scanned_pdf(), "invalid_file", "no_text_found"),
         ("leer.md", b" \n\t\n", "invalid_file", "empty_file"),

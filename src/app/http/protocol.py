@@ -31,6 +31,9 @@ MAX_HEADERS = 100
 """Apache's default. A browser behind two proxies sends 30."""
 
 
+MAX_PIPELINED = 16
+"""Requests behind the one that is being answered. Hardly any client sends a second one; a packet holds thousands."""
+
 UPGRADE_HEADERS = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
@@ -152,21 +155,21 @@ class GuardedProtocol(HttpToolsProtocol):
             and len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES
         ):
             self._refusal = "headers_too_large"
-        elif self._wants_upgrade() and (self._get_upgrade() == b"websocket" or self.scope["method"] == "CONNECT"):
+        elif self._wants_upgrade() and (self._get_upgrade() == b"websocket"):
             self._refusal = "websocket_unsupported"
-        else:
+        elif self.parser.get_method() != b"CONNECT" and len(self.pipeline) < MAX_PIPELINED:
             return
         raise _Refused
 
     def _wants_upgrade(self) -> bool:
-        return self.parser is not None and self.parser.should_upgrade()
+        return bool(self.parser.should_upgrade())
 
     def _read_without_upgrade(self, rest: bytes) -> None:
         """As if nobody had asked for it (RFC 9110, 7.8). Java's client asks every server for h2c, and its parser here
         would take the body for another protocol: the same head without that wish goes into a new one.
         """
         kept = [pair for pair in self.headers if pair[0] not in UPGRADE_HEADERS]
-        lines = [f"{self.scope['method']} ".encode() + self.url + b" HTTP/1.1", *(b": ".join(pair) for pair in kept)]
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/1.1", *(b": ".join(pair) for pair in kept)]
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"\r\n".join([*lines, b"", b""]) + rest)
 

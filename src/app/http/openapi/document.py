@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
+from types import NoneType
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -75,6 +76,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         annotation = self.handler.parsed_fn_signature.return_type.annotation
         if inspect.isclass(get_origin(annotation)) and issubclass(get_origin(annotation), Response):
             annotation = get_args(annotation)[0]
+        if annotation is NoneType:
+            return None
         return annotation if _is_json(self.media_type) else bytes
 
     @property

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
+import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from app.errors import StorageFull, StorageUnavailable
 from app.ids import new_id
-from app.knowledge.files.objects import PART_BYTES, UNFINISHED_AFTER_S, ObjectStore
+from app.knowledge.files.objects import PART_BYTES, ObjectStore
 
 TENANT, FILE = new_id(), new_id()
 SIZES = [0, 1, PART_BYTES - 1, PART_BYTES, 3 * PART_BYTES + 1]
@@ -82,16 +82,38 @@ async def test_what_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     await objects.delete(TENANT, FILE)
 
 
-async def test_the_unfinished_writes_of_a_killed_process_are_cleared_away(tmp_path: Path) -> None:
-    """By the next one that writes; those that somebody may still be writing stay, and so do files."""
+async def test_deleting_takes_what_a_killed_process_wrote_of_it(tmp_path: Path) -> None:
+    """What is written aside goes with it; another file's stays."""
     objects = ObjectStore(tmp_path)
     await objects.put(TENANT, FILE, source(1))
-    old = time.time() - UNFINISHED_AFTER_S - 1
-    left, fresh = (tmp_path / TENANT.hex / f"{new_id().hex}#1" for _ in range(2))
-    for path in (left, fresh):
-        path.write_bytes(b"half")
-    for path in (left, objects.path(TENANT, FILE)):
-        os.utime(path, (old, old))
-    another = new_id()
-    await ObjectStore(tmp_path).put(TENANT, another, source(1))
-    assert set(kept(tmp_path)) == {FILE.hex, another.hex, fresh.name}
+    other = new_id()
+    for file_id in (FILE, other):
+        (tmp_path / TENANT.hex / f"{file_id.hex}#1").write_bytes(b"half")
+    await objects.delete(TENANT, FILE)
+    assert kept(tmp_path) == [f"{other.hex}#1"]
+    await objects.delete(TENANT, other)
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("n_bytes", [200_000, 3 * PART_BYTES])
+async def test_no_room_is_told_as_such_and_leaves_nothing(tmp_path: Path, n_bytes: int) -> None:
+    """Whether one write or many: here the process itself may not write larger files."""
+    objects = ObjectStore(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(StorageFull):
+            await objects.put(TENANT, FILE, source(n_bytes))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert kept(tmp_path) == []
+
+
+async def test_a_place_that_cannot_be_written_or_read_is_unavailable(tmp_path: Path) -> None:
+    """A file where the tenant's directory should be: neither a bug of ours nor a lost file."""
+    objects = ObjectStore(tmp_path)
+    (tmp_path / TENANT.hex).write_bytes(b"")
+    with pytest.raises(StorageUnavailable) as refused:
+        await objects.put(TENANT, FILE, source(1))
+    assert not isinstance(refused.value, StorageFull)
+    assert str(tmp_path) not in refused.value.message

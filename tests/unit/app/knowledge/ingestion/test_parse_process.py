@@ -10,9 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from app.knowledge.ingestion import parse_process
-from app.knowledge.ingestion.errors import FileTooComplex, UnreadableFile, UnsupportedFile
-from app.knowledge.ingestion.parse_process import parse_in_process
+from app.knowledge.ingestion.chunking import CHUNK_TOKENS, chunk, estimated_tokens
+from app.knowledge.ingestion.errors import (
+    ParseCrashed,
+    ParseOutOfMemory,
+    ParseTimeout,
+    TooManyPassages,
+    UnsupportedFile,
+)
+from app.knowledge.ingestion.model import CutDocument
+from app.knowledge.ingestion.parse_process import ParseLimits, parse_in_process
 from app.knowledge.ingestion.parsing import parse
 from documents import samples
 
@@ -50,11 +57,19 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 
 async def test_result_is_the_parsers_own_from_path_and_bytes(tmp_path: Path) -> None:
-    """What comes over the pipe is what `parse` returns."""
+    """What comes over the pipe is what `parse` and `chunk` return; in between, the caller is told."""
     path = tmp_path / "merkblatt.pdf"
     path.write_bytes(samples.pdf())
-    expected = parse(samples.pdf(), "merkblatt.pdf")
-    assert await parse_in_process(path, "merkblatt.pdf") == expected
+    document = parse(samples.pdf(), "merkblatt.pdf")
+    chunks = chunk(document, max_tokens=CHUNK_TOKENS, count_tokens=estimated_tokens)
+    expected = CutDocument(document.text, "pdf", chunks)
+    told = []
+
+    async def on_read() -> None:
+        told.append("read")
+
+    assert await parse_in_process(path, "merkblatt.pdf", on_read=on_read) == expected
+    assert told == ["read"]
     assert await parse_in_process(samples.pdf(), "merkblatt.pdf", "application/pdf") == expected
 
 
@@ -72,15 +87,15 @@ async def test_missing_source_is_not_the_documents_fault(tmp_path: Path) -> None
 
 async def test_time_out_kills_the_process() -> None:
     """A file that takes too long is too complex, and its process is gone when the error arrives."""
-    with pytest.raises(FileTooComplex, match=r"longer than 0\.5 seconds"):
-        await parse_in_process(SLOW, "slow.md", timeout_s=0.5)
+    with pytest.raises(ParseTimeout, match=r"longer than 0\.5 seconds"):
+        await parse_in_process(SLOW, "slow.md", limits=ParseLimits(timeout_s=0.5))
     assert not children(os.getpid())
 
 
 async def test_memory_bound_makes_the_file_too_complex() -> None:
     """The bound is on the process, not on the server."""
-    with pytest.raises(FileTooComplex, match="memory"):
-        await parse_in_process(SLOW, "big.md", memory_bytes=120 * 1024 * 1024)
+    with pytest.raises(ParseOutOfMemory):
+        await parse_in_process(SLOW, "big.md", limits=ParseLimits(memory_bytes=120 * 1024 * 1024))
 
 
 async def test_cancellation_kills_the_process() -> None:
@@ -99,7 +114,7 @@ async def test_crash_of_the_parser_is_an_unreadable_file() -> None:
     await eventually(lambda: bool(children(os.getpid())))
     (pid,) = children(os.getpid())
     os.kill(pid, signal.SIGSEGV)
-    with pytest.raises(UnreadableFile):
+    with pytest.raises(ParseCrashed):
         await task
 
 
@@ -138,7 +153,55 @@ async def test_child_sees_nothing_of_the_environment(monkeypatch: pytest.MonkeyP
         await task
 
 
-def test_defaults_are_bounds() -> None:
-    """No file is parsed without a limit on time and memory."""
-    assert 0 < parse_process.TIMEOUT_S < 600
-    assert 0 < parse_process.MEMORY_BYTES <= 4 * 1024**3
+async def test_passages_of_one_document_are_bounded() -> None:
+    """Text that is within every other bound can still be cut into more passages than anybody embeds."""
+    many = b"# a\n\nb\n\n" * 20
+    assert len((await parse_in_process(many, "many.md", limits=ParseLimits(max_chunks=20))).chunks) == 20
+    with pytest.raises(TooManyPassages, match="20 passages; 19"):
+        await parse_in_process(many, "many.md", limits=ParseLimits(max_chunks=19))
+
+
+def limits_of(pid: int) -> dict[str, str]:
+    """The soft limits of a process, by name."""
+    rows = Path(f"/proc/{pid}/limits").read_text().splitlines()[1:]
+    return {row[:26].strip(): row[26:].split()[0] for row in rows}
+
+
+async def test_child_may_do_nothing_but_read_and_answer(tmp_path: Path) -> None:
+    """Limits of the kernel's on time, memory, open files, file size, core dumps and children; it goes first when the
+    machine is out of memory; no network where the system allows to leave it.
+    """
+    source = tmp_path / "slow.md"
+    source.write_bytes(SLOW)
+    task = asyncio.create_task(parse_in_process(source, "slow.md", limits=ParseLimits(timeout_s=60)))
+    await eventually(lambda: bool(children(os.getpid())))
+    (pid,) = children(os.getpid())
+    await eventually(lambda: limits_of(pid)["Max processes"] == "0")
+    limits = limits_of(pid)
+    assert limits["Max address space"] == str(ParseLimits().memory_bytes)
+    assert (limits["Max cpu time"], limits["Max open files"]) == ("61", "64")
+    assert (limits["Max file size"], limits["Max core file size"]) == ("0", "0")
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "1000"
+    if os.geteuid() == 0 and os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net"):
+        assert Path(f"/proc/{pid}/net/dev").read_text().count(":") <= 1, "its own loopback alone"
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_descendants_of_the_child_end_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A parser that was taken over and started a process: it is in the child's group, which ends as a whole."""
+    folder = tmp_path / "app" / "knowledge" / "ingestion"
+    folder.mkdir(parents=True)
+    for package in (folder, folder.parent, folder.parent.parent):
+        (package / "__init__.py").touch()
+    (folder / "parse_process_child.py").write_text(
+        "import pathlib, subprocess\n"
+        "started = subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL)\n"
+        f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(started.pid))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))  # what is imported here stays; the child finds the other one
+    with pytest.raises(ParseCrashed):
+        await parse_in_process(b"x", "a.txt")
+    pid = int((tmp_path / "pid").read_text())
+    await eventually(lambda: not running(pid))

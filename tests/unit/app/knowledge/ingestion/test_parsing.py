@@ -182,7 +182,7 @@ def test_text_that_is_markdown_is_read_as_markdown() -> None:
         (samples.word()[:4000], "a.docx", "unreadable_file"),
         (b"%PDF-1.7\n garbage", "a.pdf", "unreadable_file"),
         (b"just words", "a.pdf", "unreadable_file"),
-        (samples.encrypted_pdf(), "a.pdf", "unreadable_file"),
+        (samples.encrypted_pdf(), "a.pdf", "encrypted_file"),
         (b"\xff\xfe\x00", "a.txt", "unreadable_file"),
         (samples.scanned_pdf(), "a.pdf", "no_text_found"),
         (b"<!doctype html><script>x()</script>", "a.html", "no_text_found"),
