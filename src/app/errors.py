@@ -8,7 +8,7 @@ WattosError
 │   │   └── UpstreamUnavailable     … it could not be reached, or answered 5xx
 │   ├── StorageUnavailable          where files are kept cannot be written or read
 │   │   └── StorageFull             … no room is left there
-│   └── ShuttingDown                this process drains: ask another replica
+│   └── AllTargetsFailed            the chain is at its end
 ├── UpstreamRejected                a target says that the request itself is wrong: no other target is asked
 ├── UpstreamMisconfigured           a target refuses our key, or does not know its model: the next target is asked
 ├── InvalidRequest                  malformed or inconsistent input; `param` names the field
@@ -83,12 +83,6 @@ class StorageFull(StorageUnavailable):
     """Where files are kept no room is left. Nothing of the upload stays."""
 
     code = "storage_full"
-
-
-class ShuttingDown(RetryableError):
-    """This process is draining."""
-
-    code = "shutting_down"
 
 
 class UpstreamRejected(WattosError):

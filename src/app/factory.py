@@ -23,7 +23,7 @@ from app.environment import check_environment
 from app.http.context import dependencies
 from app.http.docs.routes import docs_router
 from app.http.errors import exception_handlers
-from app.http.head import with_head
+from app.http.methods import with_methods
 from app.http.request import request_class
 from app.knowledge.files.routes import files_router
 from app.knowledge.stores.routes import router as stores_router
@@ -103,7 +103,7 @@ def build_app(env: Mapping[str, str]) -> Litestar:
         request_max_body_size=settings.max_body_bytes,
         openapi_config=None,  # `docs_router` has it
     )
-    return with_head(app)
+    return with_methods(app)
 
 
 def build_worker_app(env: Mapping[str, str]) -> Litestar:
@@ -122,7 +122,7 @@ def build_worker_app(env: Mapping[str, str]) -> Litestar:
         lifespan=[_lifespan(parts.runtime.working, health)],
         openapi_config=None,
     )
-    return with_head(app)
+    return with_methods(app)
 
 
 def _assemble(env: Mapping[str, str]) -> Parts:

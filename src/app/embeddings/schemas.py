@@ -34,8 +34,9 @@ Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class EmbeddingCreate(msgspec.Struct, frozen=True, kw_only=True):
-    """The same, as the OpenAPI document tells of it: what is missing is refused later, with a better word."""
+    """OpenAI's request. `input_type` is ours: e5 models embed questions (`query`) and passages differently."""
 
+    # Told in the OpenAPI document only: what is missing is refused by the service, with a better word.
     model: Text
     input: Text | Annotated[list[Text], msgspec.Meta(min_length=1, max_length=MAX_TEXTS)]
     encoding_format: Literal["float", "base64"] = "float"

@@ -149,7 +149,6 @@ TABLE: Mapping[str, Row] = {
     "embedder_busy": Row(
         503, "More text waits for the embedder than it can work off in time.", "Try again later.", retryable=True
     ),
-    "shutting_down": Row(503, "This replica is draining.", "Try again: another one answers.", retryable=True),
     "too_many_connections": Row(
         503,
         "MAX_CONNECTIONS are open, and each is at work. The connection is closed.",

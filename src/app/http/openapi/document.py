@@ -179,7 +179,7 @@ def _written(operation: Operation, taken: Iterator[Schema], given: Iterator[Sche
         "operationId": handler.operation_id if isinstance(handler.operation_id, str) else _camel(handler.handler_name),
         "tags": sorted(operation.tags),
         "summary": summary,
-        **({"description": text} if text != summary else {}),
+        **({"description": text} if text.rstrip(".") != summary else {}),
         **({"security": []} if operation.is_public else {}),
         **({"parameters": parameters} if parameters else {}),
         **body,

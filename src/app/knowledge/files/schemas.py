@@ -11,8 +11,9 @@ from app.knowledge.files.model import Purpose, StoredFile
 
 
 class FileUpload(msgspec.Struct, frozen=True, kw_only=True):
-    """The form's fields, as the OpenAPI document tells of them: they are read as they stream in."""
+    """The form of an upload: the file, and what it is for."""
 
+    # Told in the OpenAPI document only: `form` reads the parts as they stream in.
     file: Annotated[bytes, msgspec.Meta(extra_json_schema={"format": "binary"})]
     purpose: Purpose
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from litestar import Request, Router, delete, get, post
 from litestar.datastructures import State
+from msgspec import UNSET, UnsetType
 
 from app.database.paging import DEFAULT_LIMIT, Order, PageRequest
 from app.http.body import decode_body
@@ -127,11 +128,11 @@ async def list_files(
     limit: Limit = DEFAULT_LIMIT,
     after: str | None = None,
     order: Order = "desc",
-    filter: FileStatus | None = None,
+    filter: FileStatus | UnsetType = UNSET,
 ) -> Page[StoreFileOut]:
     """The files of a store, with their progress."""
     wanted = PageRequest(limit=limit, after=decode_id("file", after) if after else None, order=order)
-    rows = await stores.list_files(tenant_id, decode_id("vs", store_id), wanted, status=filter)
+    rows = await stores.list_files(tenant_id, decode_id("vs", store_id), wanted, status=filter or None)
     shown = [StoreFileOut.of(found) for found in rows.items]
     return page(shown, [found.id for found in shown], has_more=rows.has_more)
 

@@ -39,6 +39,9 @@ SAID_OF_OUR_SETTINGS = ("LLM Provider NOT provided", "Missing credentials")
 READS_ANSWERS = frozenset({"transform_response", "async_transform_response", "convert_to_model_response_object"})
 """litellm's functions that read what a target answered: stumbling there is the target's fault."""
 
+CHECKS_REQUESTS = "validate_chat_completion_user_messages"
+"""litellm's function that refuses parts of messages that it does not know, with a bare `Exception`."""
+
 TOO_LONG = "context_length_exceeded"
 """OpenAI's code, which litellm goes by only together with OpenAI's message."""
 
@@ -102,9 +105,11 @@ def _is_local(litellm: Any, exc: Exception) -> bool:
     while (cause := root.__cause__ or root.__context__) is not None:
         root = cause
     own = isinstance(exc, litellm.APIConnectionError) or not hasattr(exc, "status_code")
+    stumbled_in = {frame.f_code.co_name for frame, _ in traceback.walk_tb(root.__traceback__)}
+    if own and CHECKS_REQUESTS in stumbled_in:
+        return True
     if not (own and isinstance(root, TypeError | AttributeError | LookupError | ValueError)):
         return False
-    stumbled_in = {frame.f_code.co_name for frame, _ in traceback.walk_tb(root.__traceback__)}
     return not stumbled_in & READS_ANSWERS
 
 

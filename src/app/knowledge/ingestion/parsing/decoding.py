@@ -6,7 +6,7 @@ Order: byte-order mark, declared encoding (HTML), strict UTF-8, UTF-8 with a few
 import codecs
 import re
 
-from app.knowledge.ingestion.errors import UnreadableFile, UnsupportedFile
+from app.knowledge.ingestion.errors import FileTooComplex, UnreadableFile, UnsupportedFile
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -15,6 +15,9 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+MAX_SOURCE_CHARS = 40_000_000
+"""Twice the text that is kept at most: the other half is markup and white space. More would only be refused later."""
+
 MAX_CONTROL_RATIO = 0.1
 """Valid UTF-8 with more control characters than this is binary. UTF-16 without a mark has half of them U+0000."""
 
@@ -32,7 +35,8 @@ _TYPICAL_1252 = re.compile("[ÄÖÜäöüßÀÂÇÈÉÊËÎÏÔÙÛàâçèéê�
 def decode(data: bytes, declared: str | None = None) -> str:
     """The text without its byte-order mark. `declared`: an encoding's name from within the file (HTML).
 
-    Raises: UnsupportedFile for binary data or an encoding that cannot be told, UnreadableFile for a broken UTF-16.
+    Raises: UnsupportedFile for binary data or an encoding that cannot be told, UnreadableFile for a broken UTF-16,
+    FileTooComplex.
     """
     for bom, encoding in _BOMS:
         if data.startswith(bom):
@@ -55,6 +59,8 @@ def decode(data: bytes, declared: str | None = None) -> str:
 
 
 def _text_only(text: str) -> str:
+    if len(text) > MAX_SOURCE_CHARS:
+        raise FileTooComplex(f"The file holds more than {MAX_SOURCE_CHARS:,} characters.")
     if len(_CONTROLS.findall(text)) > MAX_CONTROL_RATIO * len(text):
         raise UnsupportedFile("This is binary data, not text.")
     return text

@@ -53,6 +53,8 @@ def _tree(source: str) -> etree._Element:
     try:
         root = etree.fromstring(clean(source).encode() or b"<p></p>", parser)
     except etree.LxmlError as exc:
+        if getattr(exc, "code", None) == etree.ErrorTypes.ERR_NO_MEMORY:
+            raise MemoryError from exc
         raise UnreadableFile("The file could not be read as HTML.") from exc
     if any(error.type_name == "ERR_RESOURCE_LIMIT" for error in parser.error_log):
         raise FileTooComplex("The HTML is nested too deeply.")

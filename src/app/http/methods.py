@@ -1,0 +1,61 @@
+"""HEAD wherever GET is (RFC 9110, 9.3.2), and `allow` that names every method: load balancers and monitors ask so.
+
+Litestar 2.25 answers HEAD with 405, and OPTIONS with the methods of one of a path's handlers only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from litestar import Litestar
+from litestar.enums import ScopeType
+from litestar.routes import HTTPRoute
+
+if TYPE_CHECKING:
+    from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+
+def with_methods(app: Litestar) -> Litestar:
+    """The same app, before its lifespan: what goes around its handler then still sees that it is HEAD."""
+    methods = {route.path_format: frozenset(route.methods) for route in app.routes if isinstance(route, HTTPRoute)}
+    app.asgi_handler = _around(app.asgi_handler, methods)
+    return app
+
+
+def _around(app: ASGIApp, methods: dict[str, frozenset[str]]) -> ASGIApp:
+    """`app`, to which HEAD looks like GET; of its answer the body stays here, `content-length` does not."""
+
+    async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        is_head = scope["method"] == "HEAD"
+        http: HTTPScope = scope
+
+        async def send_corrected(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    (name, _allow(value, http, methods) if name == b"allow" else value)
+                    for name, value in message["headers"]
+                ]
+            if is_head:
+                http["method"] = "HEAD"  # the server looks again, and must not wait for a body
+                if message["type"] == "http.response.body":
+                    message = {**message, "body": b""}
+            await send(message)
+
+        if is_head:
+            http["method"] = "GET"  # the same scope: what is around us reads from it which route it was
+        try:
+            await app(scope, receive, send_corrected)
+        finally:
+            if is_head:
+                http["method"] = "HEAD"
+
+    return handler
+
+
+def _allow(value: bytes, scope: HTTPScope, methods: dict[str, frozenset[str]]) -> bytes:
+    names = {name.strip() for name in value.decode("latin-1").split(",")}
+    names |= methods.get(scope.get("path_template", ""), frozenset())
+    return ", ".join(sorted(names | ({"HEAD"} if "GET" in names else set()))).encode()

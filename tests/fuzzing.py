@@ -1,0 +1,71 @@
+"""schemathesis against a real server: every operation, with valid and with invalid requests made from the document."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from gateway import Gateway
+from openapi_document import operations, the_document
+from server import ADMIN_KEY, ROOT
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "missing_required_header",
+    "unsupported_method",
+    "allow_header_conformance",
+    "ignored_auth",
+    "use_after_free",
+)
+"""All but `positive_data_acceptance`: what a vendor, a store or a file says no to is not in any schema."""
+
+TEXT = "The warranty of the lock is twenty-four months."
+
+
+def fuzz(gateway: Gateway, directory: Path, *, prefix: str, options: Sequence[str]) -> str:
+    """Runs over the operations below `prefix`. Returns: the report. Raises: AssertionError with it for any finding."""
+    document = directory / "openapi.json"
+    key = gateway.server.make_key(f"fuzz-{uuid4().hex[:8]}")
+    document.write_text(seeded(gateway, key))
+    credential = ADMIN_KEY if prefix == "/api/v1/" else key
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli"),
+        *("run", str(document), "--url", gateway.server.url, "--include-path-regex", f"^{prefix}"),
+        *("--header", f"Authorization: Bearer {credential}", "--checks", ",".join(CHECKS)),
+        *("--continue-on-failure", "--no-color", *options),
+    ]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
+    report = done.stdout + done.stderr
+    assert done.returncode == 0, report[-20_000:]
+    return report
+
+
+def seeded(gateway: Gateway, key: str) -> str:
+    """The document with examples that lead somewhere: a file and a store that exist, a model that answers at once."""
+    document: dict[str, Any] = json.loads(json.dumps(the_document()))
+    with gateway.http(key) as client:
+        form = {"file": ("warranty.txt", TEXT.encode())}
+        file = client.post("/v1/files", files=form, data={"purpose": "assistants"}).raise_for_status().json()["id"]
+        store = client.post("/v1/vector_stores", json={"file_ids": [file]}).raise_for_status().json()["id"]
+    for _, _, one in operations(document):
+        for parameter in one.get("parameters", ()):
+            parameter["schema"] = {**parameter["schema"]}
+    text = json.dumps(document)
+    for was, now in (
+        ("file_019a2b3c4d5e7f8091a2b3c4d5e6f708", file),
+        ("vs_019a2b3c4d5e7f8091a2b3c4d5e6f708", store),
+        ("wattos-local", "chat"),
+    ):
+        assert was in text
+        text = text.replace(was, now)
+    return text
