@@ -25,14 +25,22 @@ class AdminKey(msgspec.Struct, frozen=True):
 def ensure_admin_key(env: Mapping[str, str], settings: Settings) -> AdminKey:
     """`ADMIN_KEY`, else the one generated for this data directory (file mode 0600).
 
-    Raises: SettingsError in production, where it must be set.
+    Raises: SettingsError in production, where it must be set, and for a data directory that cannot be used.
     """
     given = env.get("ADMIN_KEY")
     if given:
         return AdminKey(given, is_new=False)
     if settings.is_production:
         raise SettingsError("ADMIN_KEY is not set: APP_ENV=production needs one of at least 32 characters")
-    path = settings.data_path / FILE_NAME
+    try:
+        return _kept(settings.data_path / FILE_NAME)
+    except OSError as exc:
+        raise SettingsError(
+            f"DATA_DIR={settings.data_dir!r} cannot be used ({exc.strerror}): give a directory that this user may write"
+        ) from exc
+
+
+def _kept(path: Path) -> AdminKey:
     stored = _read(path)
     if stored:
         return AdminKey(stored, is_new=False)

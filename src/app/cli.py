@@ -193,9 +193,9 @@ def listen(host: str, port: int, remedy: str = "choose another with --port") -> 
 
 def listen_for_management(env: Mapping[str, str], host: str, main_port: int | None = None) -> socket.socket | None:
     """A socket for MANAGEMENT_PORT, None where it is not set. Raises: SettingsError."""
-    from app.settings import read_settings
+    from app.environment import read_environment
 
-    port = read_settings(env).management_port
+    port = read_environment(env).settings.management_port
     if port is None:
         return None
     if port == main_port:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import msgspec
 
 from app.admin_key import FILE_NAME
-from app.environment import check_environment, groups_of
-from app.settings import Settings, read_settings
-from plugins.contract.discovery import discover, toggle_of
-from plugins.contract.env import load_settings
-from plugins.contract.settings import MASK, settings_of
+from app.environment import read_environment
+from app.settings import Settings
+from plugins.contract.discovery import toggle_of
+from plugins.contract.redaction import MASK
+from plugins.contract.settings import settings_of
 
 ADMIN_KEY = "ADMIN_KEY"
 ENVIRONMENT = "environment"
@@ -28,10 +28,9 @@ class EffectiveSetting(msgspec.Struct, frozen=True, kw_only=True):
     allowed: str
 
 
-def effective_settings(env: Mapping[str, str]) -> tuple[list[EffectiveSetting], list[str]]:
+def effective_settings(env: Mapping[str, str]) -> tuple[list[EffectiveSetting], tuple[str, ...]]:
     """All settings in order, and warnings. Raises: SettingsError when the process would not start."""
-    settings, discovered = read_settings(env), discover(env)
-    warnings = check_environment(env, settings, discovered)
+    checked = read_environment(env)
     rows = [
         EffectiveSetting(
             variable=toggle_of(state.name),
@@ -40,27 +39,21 @@ def effective_settings(env: Mapping[str, str]) -> tuple[list[EffectiveSetting], 
             owner=state.name,
             allowed="true, false, 1 or 0",
         )
-        for state in discovered.states
+        for state in checked.discovered.states
     ]
-    for group in groups_of(discovered):
-        values = load_settings(group.kind, {ADMIN_KEY: "x" * 64, "LOG_LEVEL": "info", **_lowered(env)}, group.prefix)
+    for group, values in checked.values:
         for setting in settings_of([group]):
             given = env.get(setting.variable, "") != ""
             origin = ENVIRONMENT if given else DEFAULT
             value = setting.shown(getattr(values, setting.field))
             if setting.variable == ADMIN_KEY and not given:
-                value, origin = _generated(settings)
+                value, origin = _generated(checked.settings)
             rows.append(
                 EffectiveSetting(
                     variable=setting.variable, value=value, origin=origin, owner=group.owner, allowed=setting.allowed
                 )
             )
-    return rows, warnings
-
-
-def _lowered(env: Mapping[str, str]) -> dict[str, str]:
-    """Levels are taken in any case."""
-    return {name: value.strip().lower() if name == "LOG_LEVEL" else value for name, value in env.items() if value}
+    return rows, checked.warnings
 
 
 def _generated(settings: Settings) -> tuple[str, str]:

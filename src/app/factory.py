@@ -19,7 +19,7 @@ from app.admin_key import ensure_admin_key
 from app.chat.routes import create_chat_completion
 from app.checks import checks_of_server, checks_of_worker
 from app.embeddings.routes import create_embedding
-from app.environment import check_environment
+from app.environment import read_environment
 from app.http.context import dependencies
 from app.http.docs.routes import docs_router
 from app.http.errors import exception_handlers
@@ -35,9 +35,9 @@ from app.operations.listener import each_on_its_listener
 from app.operations.plugins.routes import list_plugins
 from app.runtime import Runtime
 from app.services import services
-from app.settings import Settings, read_settings
+from app.settings import Settings
 from plugins.contract.capabilities import Capabilities
-from plugins.contract.discovery import PluginState, discover
+from plugins.contract.discovery import PluginState
 from plugins.contract.errors import WattosError
 from plugins.contract.health import HealthCheck
 from plugins.contract.plugin import GatewayPlugin
@@ -126,9 +126,8 @@ def build_worker_app(env: Mapping[str, str]) -> Litestar:
 
 
 def _assemble(env: Mapping[str, str]) -> Parts:
-    settings = read_settings(env)
-    discovered = discover(env)
-    warnings = check_environment(env, settings, discovered)
+    checked = read_environment(env)
+    settings, discovered = checked.settings, checked.discovered
     env = {**env, "ADMIN_KEY": ensure_admin_key(env, settings).value}
     runtime = Runtime(settings, env)
     plugins = [plugin.from_env(env) for plugin in discovered.enabled]
@@ -139,7 +138,7 @@ def _assemble(env: Mapping[str, str]) -> Parts:
         plugin.bind(capabilities)
     capabilities.logs.install()
     capabilities.logs.conceal(secrets_of(env))
-    for warning in warnings:
+    for warning in checked.warnings:
         logger.warning(warning)
     runtime.observe_with(capabilities)
     return Parts(

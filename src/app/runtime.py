@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 from app.database.embedded import embedded_postgres
 from app.database.engine import Database
@@ -32,7 +32,7 @@ WORKER_GRACE_S = 5.0
 
 
 @contextlib.asynccontextmanager
-async def database_url(settings: Settings, *, migrate: bool) -> AsyncIterator[str]:
+async def database_url(settings: Settings, *, migrate: bool) -> AsyncGenerator[str]:
     """The URL of the database, embedded or given, with a current schema.
 
     Raises: SchemaDrift when it is not current and `migrate` is False.
@@ -49,7 +49,7 @@ async def database_url(settings: Settings, *, migrate: bool) -> AsyncIterator[st
 
 
 @contextlib.asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[Database]:
+async def open_database(settings: Settings) -> AsyncGenerator[Database]:
     """For commands: the database, opened as the app opens it."""
     database = Database(pool_size=1)
     async with database_url(settings, migrate=not settings.is_production) as url:
@@ -84,19 +84,19 @@ class Runtime:
         QueueDepth(self.database, capabilities.meter)
 
     @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
+    async def serving(self) -> AsyncGenerator[None]:
         """All of it: for `wattos serve`."""
         async with self._living(chat=True, worker=self.settings.worker_enabled):
             yield
 
     @contextlib.asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
+    async def working(self) -> AsyncGenerator[None]:
         """Database, embedder and worker: for `wattos worker`."""
         async with self._living(chat=False, worker=True):
             yield
 
     @contextlib.asynccontextmanager
-    async def _living(self, *, chat: bool, worker: bool) -> AsyncIterator[None]:
+    async def _living(self, *, chat: bool, worker: bool) -> AsyncGenerator[None]:
         async with contextlib.AsyncExitStack() as stack:
             migrate = not self.settings.is_production
             url = await stack.enter_async_context(database_url(self.settings, migrate=migrate))

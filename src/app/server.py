@@ -16,11 +16,12 @@ import uvicorn
 from litestar import Litestar
 
 from app.admin_key import ensure_admin_key
+from app.environment import read_environment
 from app.factory import HEALTH, STARTUP_FAILURE, build_app, build_worker_app
 from app.http.connections import Connections, allow_open_files
 from app.http.protocol import GuardedProtocol, guarded_protocol
 from app.operations.health.service import HealthService
-from app.settings import Settings, read_settings
+from app.settings import Settings
 
 logger = logging.getLogger("server")
 
@@ -35,20 +36,20 @@ def run(env: Mapping[str, str], sock: socket.socket, management: socket.socket |
     may go on for SHUTDOWN_GRACE_S; then everything is stopped, children last. A second signal ends the delay.
     Returns: the exit code. Raises: WattosError when it cannot start; uvicorn's stack trace of it is left out.
     """
-    settings = read_settings(env)
+    settings = read_environment(env).settings
     admin_key = ensure_admin_key(env, settings)
-    allow_open_files(settings.max_connections)
-    app = build_app({**env, "ADMIN_KEY": admin_key.value})
     if admin_key.is_new:
         # stderr: logs are on stdout, and a secret has no place in them.
         click.echo(f"administrator's key, shown once (kept in {settings.data_path}): {admin_key.value}", err=True)
+    allow_open_files(settings.max_connections)
+    app = build_app({**env, "ADMIN_KEY": admin_key.value})
     config = _config(app, settings, grace_s=settings.shutdown_grace_s)
     return _serve(DrainingServer(config, app, settings, delay_s=settings.drain_s, management=management), sock)
 
 
 def run_worker(env: Mapping[str, str], management: socket.socket | None) -> int:
     """Work on jobs until SIGTERM or SIGINT; health, metrics and plugins are on `management`, if given."""
-    settings = read_settings(env)
+    settings = read_environment(env).settings
     app = build_worker_app(env)
     if management is not None:
         return _serve(DrainingServer(_config(app, settings, grace_s=1), app, settings, delay_s=0), management)

@@ -15,6 +15,13 @@ from plugins.contract.env import load_settings
 from plugins.contract.errors import SettingsError
 from plugins.contract.settings import SettingsGroup
 
+PostgresUrl = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^postgres(ql)?(\+\w+)?://", extra={"form": "postgresql://user:password@host:port/database"}),
+]
+
+NEEDS_DATABASE = "APP_ENV=production needs DATABASE_URL: the embedded PostgreSQL is for development only"
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What one deployment chooses. Field `x` is read from variable `X`."""
@@ -28,10 +35,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     models_dir: str | None = None
     """Where the local models' weights live. Unset: `DATA_DIR/models`."""
 
-    database_url: str | None = None
-    """`postgresql://…` of a server ≥ 15 with pgvector ≥ 0.8.4. Unset: the embedded server under DATA_DIR."""
+    database_url: PostgresUrl | None = None
+    """A server ≥ 15 with pgvector ≥ 0.8.4. Unset: the embedded server under DATA_DIR."""
 
-    database_migration_url: str | None = None
+    database_migration_url: PostgresUrl | None = None
     """The owner's URL for migrations, where it differs from DATABASE_URL."""
 
     models_config: str | None = None
@@ -117,5 +124,5 @@ def read_settings(env: Mapping[str, str]) -> Settings:
     """Raises: SettingsError that names the variable, its value and what is allowed."""
     settings = load_settings(Settings, env)
     if settings.is_production and settings.database_url is None:
-        raise SettingsError("APP_ENV=production needs DATABASE_URL: the embedded PostgreSQL is for development only")
+        raise SettingsError(NEEDS_DATABASE)
     return settings

@@ -78,6 +78,7 @@ def models(url: str) -> dict[str, object]:
             entry("slow", "slow", timeout=0.2),
             entry("chained", "first"),
             entry("chained", "second"),
+            {"model_name": "local", "litellm_params": {"model": "wattos/local"}},
         ]
     }
 
@@ -227,7 +228,7 @@ DRIVERS: Mapping[str, Driver] = {
     "circuit_open": _opened,
     "all_targets_failed": _all_targets_failed,
     "local_model_unavailable": lambda to: to.http(
-        "POST", "/v1/chat/completions", json={"model": "wattos-local", "messages": MESSAGES}
+        "POST", "/v1/chat/completions", json={"model": "local", "messages": MESSAGES}
     ),
     "embedder_unavailable": _post(b'{"model": "wattos-embed", "input": "x"}', "/v1/embeddings"),
     "embedder_busy": lambda to: answer_of(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Iterator
 from http import HTTPStatus
-from pathlib import Path
 from typing import get_args
 
 import httpx
@@ -14,11 +15,15 @@ import msgspec
 import pytest
 from sqlalchemy.engine import make_url
 
+import app
 import app.errors
+import plugins
 import plugins.contract.errors as root
 from api.error_drivers import DRIVERS, MAX_CONNECTIONS, Faulty, models
 from api.test_third_party_plugins import install
 from app.http.error_table import BY_STATUS, TABLE
+from app.http.refusal import MESSAGES
+from app.knowledge.ingestion.errors import DocumentError
 from gateway import Gateway
 from postgres import Cluster
 from raw_http import Answer
@@ -180,7 +185,6 @@ def test_a_bug_is_a_500_that_tells_its_request_id_alone(faulty: Faulty, path: st
         ("GET", "/v1/files?limit=x", 400, "invalid_request"),
         ("GET", "/api/v1/tenants?limit=x", 400, "invalid_request"),
         ("GET", "/v1/%2e%2e/%2e%2e/api/v1/tenants", 404, "not_found"),
-        ("GET", "/v1%2fmodels", 404, "not_found"),
         ("GET", "/%76%31/nothing", 404, "not_found"),
         ("GET", "/v1/files/%00", 404, "not_found"),
         ("OPTIONS", "/v1/nothing", 404, "not_found"),
@@ -193,12 +197,20 @@ def test_refusals_around_routing_have_the_shape_of_the_path(
     faulty: Faulty, method: str, path: str, status: int, code: str
 ) -> None:
     """Path and query parameters, encoded paths, methods: the decoded path decides, as it does for routing."""
-    answer = faulty.admin(method, path)
+    answer = faulty.admin(method, path) if path.startswith("/api") else faulty.http(method, path)
     decoded = httpx.URL(path).path
     assert answer.status == status
     assert shaped(answer, is_openai=decoded.startswith("/v1/")) == code
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         assert {"GET", "POST"} & {method.strip() for method in answer.headers["allow"].split(",")}
+
+
+def test_an_encoded_path_is_the_same_path_to_authentication(faulty: Faulty) -> None:
+    """Decoded once, before both: no spelling of a route is open."""
+    for path in ("/v1%2fmodels", "/%76%31/models", "//v1//models", "/v1/./models", "/api%2Fv1/tenants"):
+        answer = httpx.get(faulty.server.url + path)
+        assert answer.status_code in {401, 404}, path
+    assert faulty.http("GET", "/v1%2fmodels").status == 200
 
 
 def test_head_of_an_error_has_its_headers_and_no_body(faulty: Faulty) -> None:
@@ -228,20 +240,16 @@ def _kinds(kind: type[root.WattosError]) -> Iterator[type[root.WattosError]]:
 
 def test_every_error_class_is_answered_or_known_never_to_be() -> None:
     """By its own code: falling back to its parent's is for plugins of others. No code is in the table for nothing."""
-    from app.knowledge.ingestion.errors import DocumentError
-
+    for package in (app, plugins):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if module.name.endswith(".errors"):
+                importlib.import_module(module.name)
     own = {k for k in _kinds(root.WattosError) if k.__module__.split(".")[0] in {"app", "plugins"}}
     codes = {kind.code for kind in own if not issubclass(kind, DocumentError)}
     assert codes - TABLE.keys() == NEVER_ANSWERED.keys()
-    known = codes | set(get_args(app.errors.Reason)) | set(BY_STATUS.values()) | set(_refusals())
+    known = codes | set(get_args(app.errors.Reason)) | set(BY_STATUS.values()) | set(MESSAGES)
     assert TABLE.keys() - known == set()
     assert set(get_args(app.errors.Reason)) <= TABLE.keys()
-
-
-def _refusals() -> set[str]:
-    from app.http.refusal import MESSAGES
-
-    return set(MESSAGES)
 
 
 def test_no_status_of_the_framework_is_raised_that_the_table_lacks() -> None:
@@ -269,4 +277,3 @@ def test_the_page_is_the_table() -> None:
     page = (ROOT / "docs" / "errors.md").read_text()
     for code, row in TABLE.items():
         assert f"| `{code}` | {row.status} " in page
-    assert Path(ROOT / "scripts" / "generate" / "errors.py").exists()

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from app.environment import check_environment
+from app.environment import read_environment
 from app.settings import GROUP, read_settings
-from plugins.contract.discovery import BUILT_IN, discover, toggle_of
+from plugins.contract.discovery import BUILT_IN, toggle_of
 from plugins.contract.settings import settings_of
 from server import ROOT
 
@@ -138,9 +138,9 @@ def test_env_files_are_accepted_in_production(name: str) -> None:
     """With the placeholders filled in, WattOS would start with them: no unknown name, no value out of range."""
     env = read_env(name)
     assert env["APP_ENV"] == "production"
-    discovered = discover(env, installed=())
-    assert check_environment(env, read_settings(env), discovered) == []
-    for plugin in discovered.enabled:
+    checked = read_environment(env)
+    assert checked.warnings == ()
+    for plugin in checked.discovered.enabled:
         plugin.from_env(env)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from uuid import UUID
@@ -109,7 +109,7 @@ class Database:
             self._engine = None
 
     @asynccontextmanager
-    async def tenant(self, tenant_id: UUID) -> AsyncIterator[AsyncSession]:
+    async def tenant(self, tenant_id: UUID) -> AsyncGenerator[AsyncSession]:
         """One transaction of one tenant; committed at the end. Add the explicit `tenant_id =` predicate too.
 
         Raises: DatabaseUnavailable.
@@ -119,7 +119,7 @@ class Database:
             yield session
 
     @asynccontextmanager
-    async def role(self, role: Role) -> AsyncIterator[AsyncSession]:
+    async def role(self, role: Role) -> AsyncGenerator[AsyncSession]:
         """One transaction as a narrow role, without a tenant. Raises: DatabaseUnavailable."""
         async with self._transaction() as session:
             if role is not Role.APP:
@@ -132,7 +132,7 @@ class Database:
             await session.execute(text("select 1"))
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncSession]:
+    async def _transaction(self) -> AsyncGenerator[AsyncSession]:
         if self._engine is None:
             raise DatabaseUnavailable("the database is not open")
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -80,7 +80,7 @@ class DatabaseInstruments:
         event.listen(engine, "handle_error", self._failed)
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self) -> Generator[None]:
         """Around the check-out of a connection."""
         self._n_waiting += 1
         try:
@@ -89,7 +89,7 @@ class DatabaseInstruments:
             self._n_waiting -= 1
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Generator[None]:
         """Around a transaction, its connection's check-out included."""
         began_s = time.perf_counter()
         try:
@@ -102,7 +102,7 @@ class DatabaseInstruments:
         if isinstance(pool, QueuePool):
             self._connections.set(pool.checkedout(), "in_use")
             self._connections.set(pool.checkedin(), "idle")
-            self._limit.set(pool.size() + pool._max_overflow)
+            self._limit.set(pool.size() + pool._max_overflow)  # pyright: ignore[reportPrivateUsage]  # it has no other name
         self._waiting.set(self._n_waiting)
 
     def _succeeded(self, connection: Any, _cursor: Any, sql: str, *_: Any) -> None:

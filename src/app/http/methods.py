@@ -5,7 +5,8 @@ Litestar 2.25 answers HEAD with 405, and OPTIONS with the methods of one of a pa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
 
 from litestar import Litestar
 from litestar.enums import ScopeType
@@ -22,7 +23,7 @@ def with_methods(app: Litestar) -> Litestar:
     return app
 
 
-def _around(app: ASGIApp, methods: dict[str, frozenset[str]]) -> ASGIApp:
+def _around(app: ASGIApp, methods: Mapping[str, frozenset[str]]) -> ASGIApp:
     """`app`, to which HEAD looks like GET; of its answer the body stays here, `content-length` does not."""
 
     async def handler(scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +56,8 @@ def _around(app: ASGIApp, methods: dict[str, frozenset[str]]) -> ASGIApp:
     return handler
 
 
-def _allow(value: bytes, scope: HTTPScope, methods: dict[str, frozenset[str]]) -> bytes:
+def _allow(value: bytes, scope: HTTPScope, methods: Mapping[str, frozenset[str]]) -> bytes:
     names = {name.strip() for name in value.decode("latin-1").split(",")}
-    names |= methods.get(scope.get("path_template", ""), frozenset())
+    template = cast("dict[str, str]", scope).get("path_template", "")  # none where no route was found
+    names |= methods.get(template, frozenset())
     return ", ".join(sorted(names | ({"HEAD"} if "GET" in names else set()))).encode()

@@ -49,6 +49,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     _ending: Ending
     _stall: asyncio.TimerHandle | None = None
+    url = b""
     _refusal = "malformed_http"
     _in_head = False
     _head_bytes = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 from app.errors import UpstreamTimeout, UpstreamUnavailable
@@ -11,7 +11,7 @@ from app.llm.model import StreamChunk, Target
 
 
 @asynccontextmanager
-async def within(timeout_s: float, target: Target) -> AsyncIterator[None]:
+async def within(timeout_s: float, target: Target) -> AsyncGenerator[None]:
     """Raises: UpstreamTimeout past it. A TimeoutError from inside that is not ours passes through."""
     clock = asyncio.timeout(timeout_s)
     try:

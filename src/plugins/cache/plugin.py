@@ -1,9 +1,12 @@
 """Wiring of the cache plugin."""
 
+# pyright: reportUnknownMemberType=false
+# The lists of Litestar's AppConfig are generic without arguments.
+
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -47,7 +50,7 @@ class CachePlugin(GatewayPlugin):
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         @asynccontextmanager
-        async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        async def lifespan(_: Litestar) -> AsyncGenerator[None]:
             cleaning = asyncio.create_task(
                 self._cache.clean_up(self._settings.cleanup_interval_s), name="cache-clean-up"
             )

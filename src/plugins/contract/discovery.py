@@ -7,6 +7,7 @@ A plugin that is off is not even imported.
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -18,6 +19,7 @@ from plugins.contract.env import flag
 from plugins.contract.errors import SettingsError
 from plugins.contract.plugin import CONTRACT_VERSION, GatewayPlugin
 from plugins.contract.settings import SettingsGroup
+from plugins.contract.unknown import is_service_link
 
 BUILT_IN: Mapping[str, str] = {
     "observability": "plugins.observability.plugin:ObservabilityPlugin",
@@ -32,7 +34,7 @@ WITHOUT_PREFIX: Mapping[str, tuple[str, ...]] = {
     "security": ("ADMIN_KEY",),
     "resilience": ("CIRCUIT_BREAKER_", "RETRY_"),
 }
-"""How settings of built-ins begin that have no `PLUGINS_<NAME>_` in front: known while that one is off."""
+"""Settings of built-ins that have no `PLUGINS_<NAME>_` in front, or how they begin (`…_`): known while it is off."""
 
 ENTRY_POINT_GROUP = "wattos.plugins"
 _NAME = re.compile(r"[a-z][a-z0-9]*")
@@ -67,7 +69,7 @@ class Discovered(msgspec.Struct, frozen=True):
 
     @property
     def tolerated(self) -> tuple[str, ...]:
-        """How variables begin that belong to a plugin that is off: its module is not imported, so nobody knows more."""
+        """Variables of plugins that are off, or how they begin (`…_`): nobody imports them to find out more."""
         off = [state.name for state in self.states if not state.enabled]
         return tuple(start for name in off for start in (f"PLUGINS_{name.upper()}_", *WITHOUT_PREFIX.get(name, ())))
 
@@ -81,12 +83,19 @@ def discover(env: Mapping[str, str], installed: tuple[EntryPoint, ...] | None = 
     made for another version of the contract."""
     points = tuple(entry_points(group=ENTRY_POINT_GROUP)) if installed is None else installed
     known = {**dict.fromkeys(BUILT_IN), **_third_party(points)}
-    _refuse_unknown_toggles(env, known)
+    problems = _unknown_toggles(env, known)
+    switched: dict[str, bool] = {}
+    for name, point in known.items():
+        try:
+            switched[name] = flag(env, toggle_of(name), default=point is None)
+        except SettingsError as exc:
+            problems.append(exc.message)
+    if problems:
+        raise SettingsError("; ".join(problems))
     states: list[PluginState] = []
     classes: list[type[GatewayPlugin]] = []
     for name, point in known.items():
-        toggle = toggle_of(name)
-        enabled = flag(env, toggle, default=point is None)
+        toggle, enabled = toggle_of(name), switched[name]
         kind = "built-in" if point is None else "third-party"
         reason = f"{toggle}={env[toggle]}" if toggle in env else f"default of {kind} plugins"
         states.append(
@@ -108,18 +117,20 @@ def _third_party(points: tuple[EntryPoint, ...]) -> dict[str, EntryPoint | None]
     return found
 
 
-def _refuse_unknown_toggles(env: Mapping[str, str], known: Mapping[str, object]) -> None:
+def _unknown_toggles(env: Mapping[str, str], known: Mapping[str, object]) -> list[str]:
     """A toggle with a slip in it would silently leave its plugin as it was: refuse what looks like one and is none."""
     toggles = [toggle_of(name) for name in known]
-    for variable in env:
-        if variable in toggles or not _LIKE_A_TOGGLE.match(variable):
+    problems: list[str] = []
+    for variable in sorted(env):
+        if variable in toggles or not _LIKE_A_TOGGLE.match(variable) or is_service_link(variable):
             continue
         _, _, rest = variable.partition("_")
         name = rest.partition("_")[0].lower()
         close = get_close_matches(variable, toggles, n=1, cutoff=0.85)
         if variable.startswith("PLUGIN_") or name not in known or close:
             meant = f"did you mean {close[0]}?" if close else f"known plugins are {', '.join(sorted(known))}"
-            raise SettingsError(f"{variable}={env[variable]!r} switches nothing: {meant}")
+            problems.append(f"{variable} switches nothing: {meant}")
+    return problems
 
 
 def _load(name: str, path: str) -> type[GatewayPlugin]:
@@ -129,16 +140,19 @@ def _load(name: str, path: str) -> type[GatewayPlugin]:
     except Exception as exc:
         if name in BUILT_IN:
             raise
+        # Of an import error the text is needed: it names the module that is not there. Others may say anything.
+        why = str(exc).partition("\n")[0] if isinstance(exc, ImportError) else type(exc).__name__
         raise SettingsError(
-            f"plugin {name!r} ({path}) cannot be loaded ({type(exc).__name__}): mend or uninstall it, or set"
-            f" {toggle_of(name)}=false"
+            f"plugin {name!r} ({path}) cannot be loaded ({why}): mend or uninstall it, or set {toggle_of(name)}=false"
         ) from exc
-    if not (isinstance(plugin, type) and issubclass(plugin, GatewayPlugin)):
-        raise SettingsError(f"plugin {name!r}: {path} is not a GatewayPlugin")
+    if not (isinstance(plugin, type) and issubclass(plugin, GatewayPlugin)) or inspect.isabstract(plugin):
+        raise SettingsError(f"plugin {name!r}: {path} is not a GatewayPlugin with all its steps")
     if plugin.contract_version != CONTRACT_VERSION:
         raise SettingsError(
             f"plugin {name!r} was made for contract {plugin.contract_version}, this is {CONTRACT_VERSION}: update it"
         )
+    if getattr(plugin, "name", None) != name:
+        raise SettingsError(f"plugin {name!r} ({path}) calls itself {getattr(plugin, 'name', None)!r}: they must agree")
     return plugin
 
 

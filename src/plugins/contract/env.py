@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, TypeVar, get_args, get_origin
+from typing import TypeVar
 
 import msgspec
 
@@ -13,6 +13,9 @@ from plugins.contract.settings import Setting, SettingsGroup, settings_of
 S = TypeVar("S", bound=msgspec.Struct)
 
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
+
+_MAX_QUOTED_CHARACTERS = 100
+"""A message is one line, whatever was pasted into a variable."""
 
 
 def flag(env: Mapping[str, str], name: str, default: bool) -> bool:
@@ -27,7 +30,7 @@ def flag(env: Mapping[str, str], name: str, default: bool) -> bool:
 
 
 def load_settings(kind: type[S], env: Mapping[str, str], prefix: str = "") -> S:
-    """Read each field `name` of the struct from `PREFIX + NAME`. Empty values count as unset.
+    """Read each field `name` of the struct from `PREFIX + NAME`. Empty values count as unset; words in any case.
 
     Raises: SettingsError that names each wrong variable, its value and what is allowed.
     """
@@ -50,15 +53,15 @@ def load_settings(kind: type[S], env: Mapping[str, str], prefix: str = "") -> S:
 
 
 def _value(setting: Setting, raw: str) -> object:
-    if _accepts_bool(setting.kind):
+    if setting.is_switch:
         return flag({setting.variable: raw}, setting.variable, False)
-    return msgspec.convert(raw, setting.kind, strict=False)
+    if setting.choices:
+        raw = {choice.lower(): choice for choice in setting.choices}.get(raw.strip().lower(), raw)
+    return msgspec.convert(raw, setting.given_kind, strict=False)
 
 
 def _quoted(setting: Setting, raw: str) -> str:
     shown = setting.shown(raw)
-    return shown if shown != raw else repr(raw)
-
-
-def _accepts_bool(kind: object) -> bool:
-    return kind is bool or (get_origin(kind) is Annotated and get_args(kind)[0] is bool)
+    if setting.is_secret:
+        return shown
+    return repr(shown if len(shown) <= _MAX_QUOTED_CHARACTERS else f"{shown[:_MAX_QUOTED_CHARACTERS]}…")

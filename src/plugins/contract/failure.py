@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import TracebackType
+from typing import cast
 
 from plugins.contract.errors import WattosError
 
@@ -18,8 +19,8 @@ _MAX_CHAIN = 8  # causes and group members: a retry loop can chain without end
 
 def describe(exc: BaseException) -> dict[str, str]:
     """pino's `err`: `type`, `message`, `stack` (innermost frame first, causes after it, no source lines, no values)."""
-    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:  # a task group's wrapping says nothing
-        exc = exc.exceptions[0]
+    while len(members := _members(exc)) == 1:  # a task group's wrapping says nothing
+        (exc,) = members
     return {
         "type": type(exc).__qualname__,
         "message": exc.message if isinstance(exc, WattosError) else WITHHELD,
@@ -37,11 +38,15 @@ def _stack(exc: BaseException) -> Iterator[str]:
         seen.add(id(current))
         yield f"{label}{_name(current)}" + (f": {current.message}" if isinstance(current, WattosError) else "")
         yield from reversed(list(_frames(current.__traceback__))[-_MAX_FRAMES:])
-        if isinstance(current, BaseExceptionGroup):
-            waiting.extend(("with: ", member) for member in current.exceptions)
+        waiting.extend(("with: ", member) for member in _members(current))
         cause = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
         if cause is not None:
             waiting.append(("caused by: ", cause))
+
+
+def _members(exc: BaseException) -> tuple[BaseException, ...]:
+    """Of a group; nothing of any other."""
+    return cast("BaseExceptionGroup[BaseException]", exc).exceptions if isinstance(exc, BaseExceptionGroup) else ()
 
 
 def _name(exc: BaseException) -> str:

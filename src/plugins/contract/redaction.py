@@ -8,7 +8,8 @@ a word too many: `basic auth` becomes `basic …`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 from urllib.parse import quote, unquote, urlsplit
 
 MASK = "…"
@@ -109,11 +110,13 @@ class Redactor:
         if isinstance(value, str):
             return MASK if name and is_secret_name(name) else self.text(value)
         if isinstance(value, Mapping):
-            return {self.text(str(key)): self.value(item, str(key)) for key, item in value.items()}
+            pairs = cast("Mapping[object, object]", value).items()
+            return {self.text(str(key)): self.value(item, str(key)) for key, item in pairs}
         if isinstance(value, list | tuple):
-            if len(value) == 2 and isinstance(value[0], str):  # a header
-                return [self.text(value[0]), self.value(value[1], value[0])]
-            return [self.value(item, name) for item in value]
+            items = cast("Sequence[object]", value)
+            if len(items) == 2 and isinstance(items[0], str):  # a header
+                return [self.text(items[0]), self.value(items[1], items[0])]
+            return [self.value(item, name) for item in items]
         return value
 
 

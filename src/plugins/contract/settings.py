@@ -6,13 +6,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
-from urllib.parse import urlsplit
 
 import msgspec
 
+from plugins.contract.redaction import MASK, is_secret_name
+
 _UNITS = {"s": "s", "ms": "ms", "bytes": "bytes", "tokens": "tokens"}
 _SECRET = re.compile(r"(^|_)(key|secret|password|token)$")
-MASK = "…"
+_CREDENTIALS = re.compile(r"((?:^|://)[^:@/?\s]*:)(?!//).*@", re.S)
+"""`user:password@`. To the last @, so that a password with an @ or a / in it is masked whole."""
+_PARAMETER = re.compile(r"([\w.-]+)=([^&;\s]+)")
 
 
 class SettingsGroup(msgspec.Struct, frozen=True):
@@ -45,6 +48,21 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         return str(given or _UNITS.get(self.field.rpartition("_")[2], ""))
 
     @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that may be given, if only certain ones may."""
+        base = _base(self.kind)
+        return tuple(map(str, get_args(base))) if get_origin(base) is Literal else ()
+
+    @property
+    def is_switch(self) -> bool:
+        return _base(self.kind) is bool
+
+    @property
+    def given_kind(self) -> Any:
+        """The type of a value that is given: without `| None`, with its bounds."""
+        return _given(self.kind)
+
+    @property
     def allowed(self) -> str:
         """What may be given, in words: `an integer from 1 to 1000 (ms)`."""
         words = allowed_words(self.kind)
@@ -57,7 +75,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(value, bool):
             return "true" if value else "false"
         text = str(value)
-        return MASK if self.is_secret and text else _without_password(text)
+        return MASK if self.is_secret and text else _without_secrets(text)
 
 
 def settings_of(groups: Iterable[SettingsGroup]) -> Iterator[Setting]:
@@ -74,7 +92,10 @@ def settings_of(groups: Iterable[SettingsGroup]) -> Iterator[Setting]:
 
 
 def allowed_words(kind: Any) -> str:
-    """A type with its bounds, in words."""
+    """A type with its bounds, in words; a text's form is what `Meta(extra={"form": …})` says."""
+    form = next((meta.extra["form"] for meta in _metas(kind) if meta.extra and "form" in meta.extra), None)
+    if form is not None:
+        return str(form)
     base = _base(kind)
     if base is bool:
         return "true, false, 1 or 0"
@@ -92,22 +113,26 @@ def allowed_words(kind: Any) -> str:
     return f"{noun} of at least {low}" if high is None else f"{noun} from {low} to {high}"
 
 
-def _without_password(text: str) -> str:
-    if "://" not in text:
-        return text
-    try:
-        password = urlsplit(text).password
-    except ValueError:
-        return MASK
-    return text.replace(f":{password}@", f":{MASK}@", 1) if password else text
+def _without_secrets(text: str) -> str:
+    """Without the password of an address, as `user:password@` or as a parameter."""
+
+    def masked(parameter: re.Match[str]) -> str:
+        return f"{parameter[1]}={MASK}" if is_secret_name(parameter[1]) else parameter[0]
+
+    return _PARAMETER.sub(masked, _CREDENTIALS.sub(rf"\1{MASK}@", text))
 
 
 def _base(kind: Any) -> Any:
     """The type itself, without `Annotated` and without `| None`."""
     if get_origin(kind) is Annotated:
         return _base(get_args(kind)[0])
+    given = _given(kind)
+    return kind if given is kind else _base(given)
+
+
+def _given(kind: Any) -> Any:
     if get_origin(kind) in (Union, UnionType):
-        return _base(next(member for member in get_args(kind) if member is not NoneType))
+        return next(member for member in get_args(kind) if member is not NoneType)
     return kind
 
 

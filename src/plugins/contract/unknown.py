@@ -8,11 +8,15 @@ from collections.abc import Collection, Iterable, Mapping
 OWN_PREFIXES = ("PLUGINS_", "PLUGIN_", "CIRCUIT_BREAKER_", "RETRY_", "WATTOS_")
 """Names that begin like this can only be meant for us. (`APP_` and `DATABASE_` cannot be claimed: others use them.)"""
 
-_SERVICE_LINK = re.compile(r"\w+_(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
-"""What Kubernetes (`enableServiceLinks`) and old Docker links put into every container: `APP_PORT=tcp://…`."""
+_SERVICE_LINK = re.compile(r"\w+_(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
 
 SHORTEST_GUESSED = 7
 """Below this length one changed letter makes another word: `DATA_DIR` is guessed at, `HOME` never."""
+
+
+def is_service_link(variable: str) -> bool:
+    """What Kubernetes (`enableServiceLinks`) and old Docker links put into every container: `APP_PORT=tcp://…`."""
+    return bool(_SERVICE_LINK.fullmatch(variable))
 
 
 def unknown_settings(env: Mapping[str, str], known: Collection[str], tolerated: Iterable[str] = ()) -> list[str]:
@@ -28,7 +32,7 @@ def unknown_settings(env: Mapping[str, str], known: Collection[str], tolerated: 
         meant = next((name for name in sorted(known) if _is_slip(variable, name)), None)
         if meant is not None:
             problems.append(f"{variable} is no setting: did you mean {meant}?")
-        elif variable.startswith(OWN_PREFIXES) and not _SERVICE_LINK.fullmatch(variable):
+        elif variable.startswith(OWN_PREFIXES) and not is_service_link(variable):
             problems.append(f"{variable} is no setting of this release: `wattos settings` lists them")
     return problems
 

@@ -5,6 +5,9 @@ middleware is rendered outside of it. This layer therefore goes around the whole
 exception became which response has to be told to it, through the `after_exception` hook.
 """
 
+# pyright: reportUnknownMemberType=false
+# The state in Litestar's scopes is a dict without arguments.
+
 from __future__ import annotations
 
 import contextlib
@@ -25,7 +28,7 @@ from plugins.observability.requests import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from litestar import Litestar
     from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
@@ -46,7 +49,7 @@ class RequestObserver:
         self._anonymous = anonymous
 
     @contextlib.contextmanager
-    def mounted_on(self, app: Litestar) -> Iterator[None]:
+    def mounted_on(self, app: Litestar) -> Generator[None]:
         """Around the app's handler: the one place that 404 and 405 pass too; public, but without a hook to reach it."""
         inner, app.asgi_handler = app.asgi_handler, self.around(app.asgi_handler)
         try:

@@ -77,5 +77,4 @@ SETTINGS = (
 def load(env: Mapping[str, str]) -> tuple[ObservabilitySettings, LogSettings]:
     """Raises: SettingsError."""
     settings = load_settings(ObservabilitySettings, env, prefix="PLUGINS_OBSERVABILITY_")
-    lowered = {"LOG_LEVEL": env["LOG_LEVEL"].strip().lower()} if "LOG_LEVEL" in env else {}
-    return settings, load_settings(LogSettings, lowered)
+    return settings, load_settings(LogSettings, env)

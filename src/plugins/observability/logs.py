@@ -130,7 +130,7 @@ class LogOutput(LineHandler):
                 return
 
     def _write(self, records: list[logging.LogRecord]) -> None:
-        lines = []
+        lines: list[str] = []
         for record in records:
             try:
                 lines.append(self._format(record) + "\n")

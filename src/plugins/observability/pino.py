@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import socket
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.msgspec import MsgspecFormatter
@@ -42,7 +42,7 @@ class PinoFormatter(MsgspecFormatter):
     """`context` is the logger's name, `err` what `failure.describe` says; fields given with `extra` follow."""
 
     def __init__(self, redactor: Redactor) -> None:
-        super().__init__(json_default=_type_name)
+        super().__init__(json_default=_type_name)  # pyright: ignore[reportUnknownMemberType]  # its arguments are untyped
         self._redactor = redactor
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
@@ -77,9 +77,10 @@ def _plain(value: object, depth: int = 0) -> object:
         return value if type(value) in (str, int, float, bool, type(None)) else str(value)
     if depth < _MAX_DEPTH:
         if isinstance(value, Mapping):
-            return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+            pairs = cast("Mapping[object, object]", value).items()
+            return {str(key): _plain(item, depth + 1) for key, item in pairs}
         if isinstance(value, list | tuple):
-            return [_plain(item, depth + 1) for item in value]
+            return [_plain(item, depth + 1) for item in cast("Sequence[object]", value)]
     return _type_name(value)
 
 

@@ -1,9 +1,12 @@
 """Wiring of the observability plugin."""
 
+# pyright: reportUnknownMemberType=false
+# The lists of Litestar's AppConfig are generic without arguments.
+
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Self, TextIO
 
@@ -70,7 +73,7 @@ class ObservabilityPlugin(GatewayPlugin):
         observer = RequestObserver(self._report, self._anonymous)
 
         @asynccontextmanager
-        async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        async def lifespan(app: Litestar) -> AsyncGenerator[None]:
             self._logs.start()
             watching = asyncio.create_task(self._loop_lag.watch(), name="event-loop-lag")
             try:

@@ -1,8 +1,11 @@
 """Wiring of the security plugin."""
 
+# pyright: reportUnknownMemberType=false
+# The lists of Litestar's AppConfig are generic without arguments.
+
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -52,7 +55,7 @@ class SecurityPlugin(GatewayPlugin):
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         @asynccontextmanager
-        async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        async def lifespan(_: Litestar) -> AsyncGenerator[None]:
             try:
                 yield
             finally:

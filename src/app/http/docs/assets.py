@@ -12,9 +12,9 @@ import msgspec
 DIRECTORY = Path(__file__).parent
 
 FILES: Mapping[str, tuple[str, str]] = {
-    "swagger-ui-bundle.js": ("swagger_ui/swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
-    "swagger-ui.css": ("swagger_ui/swagger-ui.css", "text/css; charset=utf-8"),
-    "page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "swagger-ui-bundle.js": ("swagger_ui/swagger-ui-bundle.js", "text/javascript"),
+    "swagger-ui.css": ("swagger_ui/swagger-ui.css", "text/css"),
+    "page.js": ("page.js", "text/javascript"),
 }
 """Name → where it is, and its type. The library is copied by scripts/vendor_docs.sh."""
 

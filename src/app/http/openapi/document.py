@@ -203,9 +203,7 @@ def _successes(operation: Operation, given: Iterator[Schema]) -> dict[str, Node]
     elif operation.success is not None:
         content[operation.media_type] = {"schema": schema}
     if said.streams is not None:
-        event = next(given)["$ref"]
-        text = f"Server-sent events: each `data:` is one {event.rpartition('/')[2]}, the last one is `[DONE]`."
-        content["text/event-stream"] = {"schema": {"type": "string", "description": text}}
+        content["text/event-stream"] = {"schema": _event(next(given)["$ref"].rpartition("/")[2])}
     answers = {operation.handler.status_code: (content, said.headers)}
     for status in said.also:
         answers[status] = ({"application/json": {"schema": next(given)}}, ())
@@ -216,6 +214,19 @@ def _successes(operation: Operation, given: Iterator[Schema]) -> dict[str, Node]
             **({"content": content} if content else {}),
         }
         for status, (content, headers) in answers.items()
+    }
+
+
+def _event(name: str) -> Schema:
+    """One server-sent event, as tools read a schema of this media type (and OpenAPI 3.2 its `itemSchema`)."""
+    text = (
+        f"The JSON of one {name}; of the last event `[DONE]`. A stream that breaks ends with one OpenAIError instead."
+    )
+    return {
+        "type": "object",
+        "description": "Each of the server-sent events.",
+        "properties": {"data": {"type": "string", "description": text}},
+        "required": ["data"],
     }
 
 

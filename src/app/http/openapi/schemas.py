@@ -85,7 +85,7 @@ def _always_written(kind: Any, schema: Schema) -> list[str]:
 
 def _mended(node: Any, names: Mapping[str, str]) -> Any:
     if isinstance(node, list):
-        return [_mended(item, names) for item in cast("list[Any]", node)]
+        return [_mended(item, names) for item in cast("Sequence[Any]", node)]
     if not isinstance(node, dict):
         return node
     schema: Schema = {key: _mended(value, names) for key, value in cast("Schema", node).items()}

@@ -82,6 +82,8 @@ class UploadForm:
             if len(value) <= MAX_PURPOSE_BYTES:
                 value += data
         if part.name == "purpose":
+            if self._purpose is not None:
+                raise InvalidRequest("send one purpose", param="purpose")
             self._purpose = _purpose(value.decode(errors="replace"))
 
     async def _part(self) -> MultipartSegment | None:

@@ -132,7 +132,9 @@ async def list_files(
 ) -> Page[StoreFileOut]:
     """The files of a store, with their progress."""
     wanted = PageRequest(limit=limit, after=decode_id("file", after) if after else None, order=order)
-    rows = await stores.list_files(tenant_id, decode_id("vs", store_id), wanted, status=filter or None)
+    rows = await stores.list_files(
+        tenant_id, decode_id("vs", store_id), wanted, status=None if filter is UNSET else filter
+    )
     shown = [StoreFileOut.of(found) for found in rows.items]
     return page(shown, [found.id for found in shown], has_more=rows.has_more)
 

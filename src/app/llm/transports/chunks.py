@@ -63,13 +63,13 @@ class Source:
 
 
 def says_something(choice: Mapping[str, Any]) -> bool:
-    delta = choice.get("delta") or {}
+    delta: Mapping[str, Any] = choice.get("delta") or {}
     return bool(choice.get("finish_reason") or any(delta.get(name) is not None for name in delta))
 
 
 def is_token_of(choice: Mapping[str, Any]) -> bool:
     """More than a role: once a client has seen it, no other target may begin anew."""
-    delta = choice.get("delta") or {}
+    delta: Mapping[str, Any] = choice.get("delta") or {}
     return bool(choice.get("finish_reason") or any(delta[name] for name in delta if name != "role"))
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from app.errors import (
     ContextTooLong,
@@ -53,7 +53,7 @@ _LITELLM_PREFIX = re.compile(r"^(?:litellm\.\w+:\s*)?(?:\w+Error:\s*)?(?:\w*Exce
 
 
 @contextmanager
-def translated(litellm: Any, target: Target, *, is_answering: bool = False) -> Iterator[None]:
+def translated(litellm: Any, target: Target, *, is_answering: bool = False) -> Generator[None]:
     """Whatever litellm raises inside leaves as an error of `app.errors`. Cancellation passes through.
 
     `is_answering`: the target has begun to answer, so nothing that goes wrong now is the request's fault.
@@ -69,8 +69,8 @@ def translated(litellm: Any, target: Target, *, is_answering: bool = False) -> I
 def _translate(litellm: Any, target: Target, exc: Exception, *, is_answering: bool) -> WattosError:
     status = getattr(exc, "status_code", None)
     retry_after_s = _retry_after_s(exc)
-    body = getattr(exc, "body", None)
-    is_too_long = isinstance(body, dict) and body.get("code") == TOO_LONG
+    body: Any = getattr(exc, "body", None)
+    is_too_long = isinstance(body, dict) and cast("dict[str, object]", body).get("code") == TOO_LONG
     if is_too_long or isinstance(exc, litellm.ContextWindowExceededError):
         return ContextTooLong(f"the messages are longer than {target.id} takes", param="messages")
     if _is_timeout(exc):
@@ -115,9 +115,13 @@ def _is_local(litellm: Any, exc: Exception) -> bool:
 
 def _retry_after_s(exc: Exception) -> float | None:
     """Seconds, finite. Where litellm keeps the headers depends on vendor and error."""
-    for headers in (getattr(exc, "litellm_response_headers", None), getattr(_response(exc), "headers", None)):
+    found: tuple[Any, ...] = (
+        getattr(exc, "litellm_response_headers", None),
+        getattr(_response(exc), "headers", None),
+    )
+    for headers in found:
         try:
-            wait_s = float((headers or {})["retry-after"])
+            wait_s = float(headers["retry-after"])
         except (KeyError, TypeError, ValueError):
             continue  # absent, or an HTTP date, which vendors of models do not send
         if math.isfinite(wait_s):
