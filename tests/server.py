@@ -13,7 +13,8 @@ from pathlib import Path
 
 import httpx
 
-ADMIN_KEY = "admin-key-of-the-tests-0123456789abcdef"
+ADMIN_KEY = "admin-key-of-the-tests-k3v9x2m7q8w1b5z"
+"""Strong enough for production mode."""
 ROOT = Path(__file__).resolve().parents[1]
 MODELS_DIR = ROOT / ".data" / "models"
 """Where `make test` and `make demo` pull the weights to, once."""

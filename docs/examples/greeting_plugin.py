@@ -1,11 +1,12 @@
 """A plugin that greets: a header on every response, and a route. Switch it on with PLUGINS_GREETING_ENABLED=true."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import msgspec
-from litestar import Response, get
+from litestar import get
 from litestar.config.app import AppConfig
+from litestar.types import Message, Scope
 
 from plugins.contract.capabilities import Capabilities
 from plugins.contract.env import load_settings
@@ -14,7 +15,7 @@ from plugins.contract.settings import SettingsGroup
 
 
 class GreetingSettings(msgspec.Struct, frozen=True, kw_only=True):
-    word: Annotated[str, msgspec.Meta(min_length=1, max_length=50)] = "hello"
+    word: Annotated[str, msgspec.Meta(pattern="^[a-z]{1,50}$", extra={"form": "a word of up to 50 letters"})] = "hello"
     """How to greet: `PLUGINS_GREETING_WORD`."""
 
 
@@ -40,11 +41,11 @@ class GreetingPlugin(GatewayPlugin):
         async def greet() -> dict[str, str]:
             return {"greeting": self._word}
 
-        async def add_header(response: Response[Any]) -> Response[Any]:
-            self._greeted.add()
-            response.headers["x-greeting"] = self._word
-            return response
+        async def add_header(message: Message, scope: Scope) -> None:
+            if message["type"] == "http.response.start":
+                self._greeted.add()
+                message["headers"] = [*message["headers"], (b"x-greeting", self._word.encode())]
 
         app_config.route_handlers.append(greet)
-        app_config.after_request = add_header
+        app_config.before_send.append(add_header)
         return app_config

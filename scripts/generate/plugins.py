@@ -11,5 +11,8 @@ TEMPLATE = Path(__file__).with_suffix(".template.md")
 
 def pages() -> dict[str, str]:
     code = (ROOT / EXAMPLE).read_text(encoding="utf-8")
-    page = TEMPLATE.read_text(encoding="utf-8").replace("{{example}}", EXAMPLE).replace("{{code}}", code)
+    n_lines = sum(bool(line.strip()) for line in code.splitlines())
+    page = TEMPLATE.read_text(encoding="utf-8")
+    for name, text in {"example": EXAMPLE, "n": str(n_lines), "code": code}.items():
+        page = page.replace("{{" + name + "}}", text)
     return {"docs/plugins.md": page}

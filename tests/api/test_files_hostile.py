@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from postgres import Cluster
-from server import RunningServer, environment, running, start
+from server import RunningServer, environment, running
 
 FORM = "multipart/form-data; boundary=x"
 PURPOSE = b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nassistants\r\n'
@@ -106,30 +106,24 @@ def form(head: bytes, data: bytes = b"data") -> bytes:
         (b'filename="/etc/passwd"', "passwd"),
         (b'filename="..\\\\..\\\\windows\\\\win.ini"', "win.ini"),
         (b'filename="....//....//etc/passwd"', "passwd"),
-        (b'filename="%2e%2e%2fetc%2fpasswd"', "passwd"),
-        (b'filename="a%00.txt"', "a.txt"),
-        (b'filename="a%0d%0aset-cookie: x.txt"', "aset-cookie: x.txt"),
+        (b'filename="%2e%2e%2fetc%2fpasswd"', "%2e%2e%2fetc%2fpasswd"),
+        (b'filename="a%00.txt"', "a%00.txt"),
+        (b'filename="a%0d%0aset-cookie: x.txt"', "a%0d%0aset-cookie: x.txt"),
         (b'filename="..."', "unnamed"),
         (b'filename="   "', "unnamed"),
-        (b"filename*=UTF-8''..%2F..%2Fetc%2Fpasswd", "passwd"),
-        (b"filename*=UTF-8''%00%0a..", "unnamed"),
-        (b"filename*=utf-8''%e2%80%aetxt.exe", "txt.exe"),
-        (b"filename*=UTF-8''%C3%BCbung.md", "übung.md"),
-        (b"filename*=UTF-8''%FF.md; filename=\"b.md\"", None),
-        (b"filename*=bogus''a.md", None),
+        (b"filename=\"b.md\"; filename*=UTF-8''..%2F..%2Fetc%2Fpasswd", "b.md"),
+        (b"filename*=UTF-8''%FF%00; filename=\"b.md\"", "b.md"),
         (b'filename="' + b"a" * 3000 + b'.md"', "a" * 252 + ".md"),
     ],
 )
-def test_name_can_lead_nowhere(store: Store, head: bytes, name: str | None) -> None:
-    """Paths of every spelling, NUL, line ends, directions, RFC 5987: a harmless base name, or (None) a 400."""
+def test_name_can_lead_nowhere(store: Store, head: bytes, name: str) -> None:
+    """Paths of every spelling: a harmless base name, never decoded twice. `filename*` is no part of a form (RFC 7578,
+    §4.2), and counts for nothing.
+    """
     answer = store.post(form(head))
-    if name is None and answer.status_code == 400:
-        assert answer.json()["error"]["code"] == "invalid_request"
-        return
     assert answer.status_code == 200, answer.text
     made = answer.json()
-    if name is not None:
-        assert made["filename"] == name
+    assert made["filename"] == name
     assert not set(made["filename"]) & set("/\\\0\r\n\u202e")
     (path,) = [path for path in store.objects.rglob("*") if path.is_file()]
     assert path.name == made["id"].removeprefix("file_")
@@ -146,6 +140,7 @@ def test_name_can_lead_nowhere(store: Store, head: bytes, name: str | None) -> N
         PURPOSE + PURPOSE + file_part(b'filename="a"') + b"data" + END,
         PURPOSE + file_part(b'filename="a"') + b"data\r\n" + PURPOSE + b"--x--\r\n",
         PURPOSE + 2 * (file_part(b'filename="a"') + b"data\r\n") + b"--x--\r\n",
+        form(b"filename*=UTF-8''..%2F..%2Fetc%2Fpasswd"),
         form(b'filename="' + b"a" * 10_000 + b'.md"'),
         PURPOSE + b"--x\r\nContent-Disposition: " + b"a" * 2_000_000,
         PURPOSE + b"--x\r\n" + b"a: b\r\n" * 1000 + b"\r\n",
@@ -162,6 +157,7 @@ def test_name_can_lead_nowhere(store: Store, head: bytes, name: str | None) -> N
         "two purposes",
         "a purpose before and after",
         "two files",
+        "name of RFC 5987",
         "name of 10 kB",
         "header of 2 MB",
         "1,000 headers",
@@ -184,8 +180,8 @@ def test_form_made_to_hurt_is_refused(store: Store, body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "boundary",
-    ["", "a" * 500, '"a b"', "ä", "x\\", "x; boundary=y"],
-    ids=["none", "long", "blank", "umlaut", "\\", "two"],
+    ["", "a" * 500, '"a b"', "ä", "x; boundary=y"],
+    ids=["none", "long", "blank", "umlaut", "two"],
 )
 def test_boundary_made_to_hurt_is_refused(store: Store, boundary: str) -> None:
     """One that no part has, or that may not be."""
@@ -272,23 +268,18 @@ def test_place_that_cannot_be_written_is_unavailable(store: Store) -> None:
         connection.execute("delete from loose_objects")  # the sweep's, when it is due
 
 
-def test_killed_server_leaves_nothing_of_an_upload(uploads_url: str, tmp_path: Path, cluster: Cluster) -> None:
+def test_killed_server_leaves_nothing_of_an_upload(database_url: str, tmp_path: Path) -> None:
     """kill -9 in mid-upload: no row; and when the note is due, the next start sweeps up what was written."""
-    with running(env := killed_env(uploads_url, tmp_path), tmp_path / "log") as server:
-        store = Store(server, uploads_url, tmp_path / "data" / "files")
+    env = environment(tmp_path / "data", DATABASE_URL=database_url, LOCAL_MODELS_ENABLED="false")
+    with running(env, tmp_path / "log") as server:
+        store = Store(server, database_url, tmp_path / "data" / "files")
         with store.begin(12_000_000):
             eventually(lambda: store.left() == (1, 0, 1))
             os.kill(server.process.pid, signal.SIGKILL)
             server.process.wait()
         store.http.close()
     assert store.left() == (1, 0, 1)
-    with running(env, tmp_path / "log"):
-        assert store.left() == (1, 0, 1), "it may still be written by another replica"
-    with psycopg.connect(uploads_url) as connection:
+    with psycopg.connect(database_url) as connection:
         connection.execute("update loose_objects set due_at = now()")
     with running(env, tmp_path / "log"):
         eventually(lambda: store.left() == (0, 0, 0))
-
-
-def killed_env(url: str, tmp_path: Path) -> dict[str, str]:
-    return environment(tmp_path / "data", DATABASE_URL=url, LOCAL_MODELS_ENABLED="false")

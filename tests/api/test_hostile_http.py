@@ -76,7 +76,6 @@ POST = "POST /v1/chat/completions"
         request("get /v1/models"),
         request("CONNECT example.org:443"),
         request("GET /v1/models", version="HTTP/9.9"),
-        request("GET  /v1/models"),
         request("GET /v1/mod\x01els"),
         request("GET /v1/modäls"),
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -220,4 +219,4 @@ def test_nothing_of_all_this_is_in_the_log(gateway: Gateway) -> None:
     assert [line for line in lines if line["level"] >= LEVEL_ERROR] == []
     assert any("malformed_http" in line["msg"] for line in lines)
     assert "messages" not in text
-    assert "aaaaaaaa" not in text.replace("a" * 1024, "") or "x-a" not in text
+    assert "aaaaaaaa" not in text

@@ -163,6 +163,17 @@ def test_refusals_are_as_the_document_says(
     caller.call(operation_id, status, **request_)
 
 
+def test_a_question_that_is_too_long_names_the_callers_field(caller: Caller) -> None:
+    """`query` in a search, `messages` in a chat; `input` is what embeddings call it."""
+    question = "warranty " * 100_000
+    ids = {"store_id": caller.call("createVectorStore", 200, json={})["id"]}
+    refused = caller.call("searchVectorStore", 400, ids=ids, json={"query": question})
+    assert (refused["error"]["code"], refused["error"]["param"]) == ("context_length_exceeded", "query")
+    asked = {"messages": [{"role": "user", "content": question}], "vector_store_ids": [ids["store_id"]]}
+    refused = caller.call("createChatCompletion", 400, json={"model": "wattos-extractive", **asked})
+    assert (refused["error"]["code"], refused["error"]["param"]) == ("context_length_exceeded", "messages")
+
+
 def test_refusals_of_the_door_are_as_the_document_says(gateway: Gateway) -> None:
     """401 without a key and 403 with the administrator's, for every operation that needs a tenant's."""
     ids = {"file_id": "file_1", "store_id": "vs_1", "id": "key_1", "model": "chat"}

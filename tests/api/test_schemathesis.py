@@ -1,4 +1,4 @@
-"""Requests made from the document, right and wrong ones: never a 5xx, never an answer that the document does not tell."""
+"""Requests made from the document, right and wrong ones: never a 5xx, never an answer that it does not tell."""
 
 from __future__ import annotations
 

@@ -66,9 +66,16 @@ def test_the_settings_of_a_plugin_that_is_on_are_checked(tmp_path: Path, env: di
     [
         ("cache = greeting_plugin:GreetingPlugin", "", "two plugins are called 'cache'"),
         ("Bad-Name = greeting_plugin:GreetingPlugin", "", "must match"),
-        ("greeting = missing_module:GreetingPlugin", "", "cannot be loaded (ModuleNotFoundError)"),
+        ("greeting = missing_module:GreetingPlugin", "", "cannot be loaded (No module named 'missing_module')"),
         ("greeting = broken:Plugin", "raise RuntimeError('x')", "cannot be loaded (RuntimeError)"),
         ("greeting = broken:Plugin", "Plugin = object", "is not a GatewayPlugin"),
+        ("greeting = greeting_plugin:NoSuchPlugin", "", "cannot be loaded (AttributeError)"),
+        (
+            "greeting = broken:Plugin",
+            "from plugins.contract.plugin import GatewayPlugin\n\n\nclass Plugin(GatewayPlugin):\n    name = 'greeting'\n",
+            "is not a GatewayPlugin with all its steps",
+        ),
+        ("hello = greeting_plugin:GreetingPlugin", "", "plugin 'hello' (greeting_plugin:GreetingPlugin) calls itself"),
         (
             "greeting = broken:Plugin",
             "from greeting_plugin import GreetingPlugin\n\n\nclass Plugin(GreetingPlugin):\n    contract_version = 2\n",
@@ -81,7 +88,9 @@ def test_a_plugin_that_cannot_be_used_is_refused_in_one_line(
 ) -> None:
     """Clash of names, another contract, a broken import: what, where, how to mend, exit code 2."""
     install(tmp_path / "site", entry_point, broken=module)
-    refused = wattos(env_of(tmp_path, PLUGINS_GREETING_ENABLED="true"), "plugins")
+    name = entry_point.partition(" ")[0].upper()
+    switches = {"PLUGINS_HELLO_ENABLED": "1"} if name == "HELLO" else {"PLUGINS_GREETING_ENABLED": "true"}
+    refused = wattos(env_of(tmp_path, **switches), "plugins")
     assert refused.returncode == 2
     assert named in refused.stderr
     assert len(refused.stderr.splitlines()) == 1

@@ -101,16 +101,22 @@ def allowed_words(kind: Any) -> str:
         return "true, false, 1 or 0"
     if get_origin(base) is Literal:
         return "one of " + ", ".join(map(str, get_args(base)))
-    noun = {int: "an integer", float: "a number"}.get(base, "a text")
-    bounds = _bounds(kind)
+    noun, bounds = {int: "an integer", float: "a number"}.get(base, "a text"), _bounds(kind)
+    if base is str:
+        return noun + _length_words(bounds)
     low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
-    if "min_length" in bounds and bounds["min_length"] > 1:
-        return f"{noun} of at least {bounds['min_length']} characters"
     if low is None and high is None:
         return noun
     if "gt" in bounds:
         return f"{noun} over {low}" + ("" if high is None else f", up to {high}")
     return f"{noun} of at least {low}" if high is None else f"{noun} from {low} to {high}"
+
+
+def _length_words(bounds: Mapping[str, Any]) -> str:
+    low, high = bounds.get("min_length", 0), bounds.get("max_length")
+    if high is None:
+        return f" of at least {low} characters" if low > 1 else ""
+    return f" of {low} to {high} characters"
 
 
 def _without_secrets(text: str) -> str:

@@ -179,7 +179,7 @@ def _written(operation: Operation, taken: Iterator[Schema], given: Iterator[Sche
         "operationId": handler.operation_id if isinstance(handler.operation_id, str) else _camel(handler.handler_name),
         "tags": sorted(operation.tags),
         "summary": summary,
-        **({"description": text} if text.rstrip(".") != summary else {}),
+        **({"description": text} if text.rstrip(".").replace("`", "") != summary else {}),
         **({"security": []} if operation.is_public else {}),
         **({"parameters": parameters} if parameters else {}),
         **body,
@@ -256,10 +256,10 @@ def _error_headers(status: int, codes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _texts(handler: HTTPRouteHandler) -> tuple[str, str]:
-    """Summary: the first sentence without its stop. Description: all of it."""
+    """Summary: the first sentence without its stop and marks. Description: all of it."""
     text = " ".join((inspect.getdoc(handler.fn) or "").split())
     first, _, _ = text.partition(". ")
-    return handler.summary or first.rstrip("."), handler.description or text or (handler.summary or "")
+    return handler.summary or first.rstrip(".").replace("`", ""), handler.description or text or (handler.summary or "")
 
 
 def _camel(name: str) -> str:

@@ -109,7 +109,7 @@ def lexical_scores(
         cosine = passage.score if 0 <= passage.score <= 1 else 0.0  # what is not a cosine says nothing comparable
         foreign = detect(passage.text) != language
         for at, statement in enumerate(group):
-            around = frozenset().union(*found[max(at - 1, 0) : at + 2], terms.terms(statement.context, language))
+            around = frozenset[str]().union(*found[max(at - 1, 0) : at + 2], terms.terms(statement.context, language))
             scores.append(
                 Lexical(
                     statement,

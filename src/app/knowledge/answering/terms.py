@@ -1,5 +1,8 @@
 """Words of a question against words of a text: stemmed, weighted by rarity, with German compounds taken apart a bit."""
 
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# snowballstemmer has no stubs.
+
 import math
 import re
 from collections import Counter

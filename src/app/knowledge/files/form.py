@@ -52,7 +52,7 @@ class UploadForm:
         """Read up to the file. Returns: its name and type as the client says. Raises: InvalidRequest without a file."""
         while (part := await self._part()) is not None:
             if _is_file(part):
-                return part.filename, part.content_type
+                return part.filename or "", part.content_type
             await self._field(part)
         raise _no_file()
 
@@ -91,7 +91,9 @@ class UploadForm:
         while not self._events:
             if not await self._read():
                 return None
-        return self._events.popleft()
+        part = self._events.popleft()
+        assert not isinstance(part, bytes)  # the parser gives a part's head before its bytes
+        return part
 
     async def _data(self) -> bytes | None:
         """The next bytes of this part; None at its end. (A form that ends before is the parser's error.)"""

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import os
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,7 +94,7 @@ def _delete_unfinished(path: Path) -> None:
 
 
 @contextmanager
-def _named_errors() -> Iterator[None]:
+def _named_errors() -> Generator[None]:
     """Raises: StorageFull, StorageUnavailable for what the operating system or the store says; else as it was."""
     try:
         yield

@@ -45,13 +45,13 @@ async def insert_file(
         )
         .returning(*_FILE)
     )
-    return StoredFile(**(await session.execute(statement)).one()._mapping)
+    return StoredFile(**(await session.execute(statement)).mappings().one())
 
 
 async def file_by_id(session: AsyncSession, tenant_id: UUID, file_id: UUID) -> StoredFile | None:
     statement = select(*_FILE).where(FileRow.tenant_id == tenant_id, FileRow.id == file_id)
-    row = (await session.execute(statement)).one_or_none()
-    return StoredFile(**row._mapping) if row else None
+    row = (await session.execute(statement)).mappings().one_or_none()
+    return StoredFile(**row) if row else None
 
 
 async def list_files(
@@ -61,7 +61,7 @@ async def list_files(
     if purpose is not None:
         statement = statement.where(FileRow.purpose == purpose)
     rows = await session.execute(keyset(statement, FileRow.id, wanted))
-    return Rows.cut([StoredFile(**row._mapping) for row in rows], wanted.limit)
+    return Rows[StoredFile].cut([StoredFile(**row) for row in rows.mappings()], wanted.limit)
 
 
 async def delete_file(session: AsyncSession, tenant_id: UUID, file_id: UUID) -> bool:

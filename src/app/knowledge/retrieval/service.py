@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from app.database.engine import Database
-from app.errors import NotFound
+from app.errors import ContextTooLong, NotFound
 from app.grounding import Embedder, Retrieved
 from app.knowledge.retrieval import store
 from app.knowledge.retrieval.model import Hit
@@ -29,10 +29,13 @@ class VectorRetriever:
         max_results: int,
         score_threshold: float = 0.0,
     ) -> Retrieved:
-        """Raises: NotFound; RetryableError while embedder or database are away."""
-        hits = await self.search(
-            tenant_id, store_ids, [question], max_results=max_results, score_threshold=score_threshold
-        )
+        """Raises: NotFound; ContextTooLong; RetryableError while embedder or database are away."""
+        try:
+            hits = await self.search(
+                tenant_id, store_ids, [question], max_results=max_results, score_threshold=score_threshold
+            )
+        except ContextTooLong as exc:
+            raise ContextTooLong(exc.message, param="messages") from None
         return Retrieved(tuple(hit.passage for hit in hits), "vector")
 
     async def search(
@@ -50,7 +53,10 @@ class VectorRetriever:
             if await store.count_stores(session, tenant_id, wanted) != len(wanted):
                 raise NotFound("no vector store with this id")
         # No connection is held while the embedder works.
-        vectors = await self._embedder.embed(questions, "query")
+        try:
+            vectors = await self._embedder.embed(questions, "query")
+        except ContextTooLong as exc:  # it names its own parameter; ours is another
+            raise ContextTooLong(exc.message, param="query") from None
         async with self._database.tenant(tenant_id) as session:
             found = await store.nearest(session, tenant_id, wanted, vectors, n=max_results)
         return [hit for hit in found if hit.passage.score >= score_threshold]

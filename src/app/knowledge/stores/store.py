@@ -93,7 +93,7 @@ async def store_by_id(session: AsyncSession, tenant_id: UUID, store_id: UUID) ->
 
 async def list_stores(session: AsyncSession, tenant_id: UUID, wanted: PageRequest) -> Rows[VectorStore]:
     rows = await session.execute(keyset(_stores(tenant_id), VectorStoreRow.id, wanted))
-    return Rows.cut([_store(tuple(row)) for row in rows], wanted.limit)
+    return Rows[VectorStore].cut([_store(tuple(row)) for row in rows], wanted.limit)
 
 
 async def update_store(
@@ -158,10 +158,9 @@ async def add_files(
 
 
 async def file_in_store(session: AsyncSession, tenant_id: UUID, store_id: UUID, file_id: UUID) -> StoreFile | None:
-    row = (
-        await session.execute(_files(tenant_id, store_id).where(VectorStoreFileRow.file_id == file_id))
-    ).one_or_none()
-    return StoreFile(**row._mapping) if row else None
+    statement = _files(tenant_id, store_id).where(VectorStoreFileRow.file_id == file_id)
+    row = (await session.execute(statement)).mappings().one_or_none()
+    return StoreFile(**row) if row else None
 
 
 async def list_files(
@@ -171,7 +170,7 @@ async def list_files(
     if status is not None:
         statement = statement.where(VectorStoreFileRow.status == status)
     rows = await session.execute(keyset(statement, VectorStoreFileRow.file_id, wanted))
-    return Rows.cut([StoreFile(**row._mapping) for row in rows], wanted.limit)
+    return Rows[StoreFile].cut([StoreFile(**row) for row in rows.mappings()], wanted.limit)
 
 
 async def remove_file(session: AsyncSession, tenant_id: UUID, store_id: UUID, file_id: UUID) -> bool:
@@ -194,5 +193,6 @@ async def document_text(session: AsyncSession, tenant_id: UUID, file_id: UUID) -
     return (await session.execute(statement)).scalar_one_or_none()
 
 
-def _files(tenant_id: UUID, store_id: UUID) -> Select[tuple[object, ...]]:
-    return select(*_IN_STORE).where(VectorStoreFileRow.tenant_id == tenant_id, VectorStoreFileRow.store_id == store_id)
+def _files(tenant_id: UUID, store_id: UUID) -> Select[Any]:
+    statement: Select[Any] = select(*_IN_STORE)
+    return statement.where(VectorStoreFileRow.tenant_id == tenant_id, VectorStoreFileRow.store_id == store_id)

@@ -4,6 +4,10 @@ Text is read from the XML of each paragraph rather than `paragraph.text`, which 
 content controls and text boxes. Deleted text, tables of contents, headers, footers and comments stay out.
 """
 
+# pyright: reportPrivateUsage=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportAttributeAccessIssue=false, reportMatchNotExhaustive=false
+# lxml calls its elements' type `_Element`; python-docx's XML classes lack types; unknown tags are passed over.
+
 import io
 import zipfile
 import zlib

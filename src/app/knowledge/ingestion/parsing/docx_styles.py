@@ -1,5 +1,9 @@
 """What a DOCX paragraph is: a heading, an item of a list, or running text, by its style and numbering properties."""
 
+# pyright: reportPrivateUsage=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportAttributeAccessIssue=false, reportUnknownVariableType=false
+# lxml calls its elements' type `_Element`; python-docx's XML classes lack types.
+
 from collections import defaultdict
 from typing import Literal
 

@@ -1,5 +1,8 @@
 """Markdown (CommonMark with tables) → blocks, through markdown-it's flat token stream. Marks go, text stays."""
 
+# pyright: reportMatchNotExhaustive=false
+# Unknown tokens are passed over.
+
 import re
 from collections.abc import Iterator, Sequence
 

@@ -4,6 +4,9 @@ A PDF has no paragraphs, only placed characters. What is rebuilt here: words div
 gaps, indents and short lines), headings (bigger or bold lines), and running heads and page numbers are left out.
 """
 
+# pyright: reportMissingTypeStubs=false
+# pypdfium2 has no stubs.
+
 from collections.abc import Iterator
 
 import pypdfium2 as pdfium

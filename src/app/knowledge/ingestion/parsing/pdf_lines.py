@@ -1,5 +1,8 @@
 """Characters on a PDF page → lines with their place and type; running heads and page numbers are told apart."""
 
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pypdfium2 has no stubs.
+
 import ctypes
 import re
 from collections import Counter, defaultdict
