@@ -66,8 +66,8 @@ class Victim:
             resident_kb = next(row.split()[1] for row in status.splitlines() if row.startswith("VmRSS"))
             self.highest_memory_mb = max(self.highest_memory_mb, int(resident_kb) / 1024)
             time.sleep(0.05)
-        listed = self._json(self.http.get(f"/vector_stores/{self.store_id}/files", params={"limit": 100}))["data"]
-        self.files = {file["id"]: file for file in listed}
+        for file_id in (*self.ids.values(), self.good):
+            self.files[file_id] = self._json(self.http.get(f"/vector_stores/{self.store_id}/files/{file_id}"))
 
     def _json(self, answer: httpx.Response) -> dict[str, Any]:
         assert answer.status_code == 200, answer.text

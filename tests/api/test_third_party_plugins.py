@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from plugins.contract.discovery import toggle_of
 from server import ROOT, RunningServer, environment, running, wattos
 
 EXAMPLE = ROOT / "docs" / "examples" / "greeting_plugin.py"
@@ -88,9 +89,8 @@ def test_a_plugin_that_cannot_be_used_is_refused_in_one_line(
 ) -> None:
     """Clash of names, another contract, a broken import: what, where, how to mend, exit code 2."""
     install(tmp_path / "site", entry_point, broken=module)
-    name = entry_point.partition(" ")[0].upper()
-    switches = {"PLUGINS_HELLO_ENABLED": "1"} if name == "HELLO" else {"PLUGINS_GREETING_ENABLED": "true"}
-    refused = wattos(env_of(tmp_path, **switches), "plugins")
+    toggle = toggle_of("hello" if entry_point.startswith("hello") else "greeting")
+    refused = wattos(env_of(tmp_path, **{toggle: "true"}), "plugins")
     assert refused.returncode == 2
     assert named in refused.stderr
     assert len(refused.stderr.splitlines()) == 1

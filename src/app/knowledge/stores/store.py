@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, delete, func, select, update
@@ -194,5 +194,5 @@ async def document_text(session: AsyncSession, tenant_id: UUID, file_id: UUID) -
 
 
 def _files(tenant_id: UUID, store_id: UUID) -> Select[Any]:
-    statement: Select[Any] = select(*_IN_STORE)
+    statement = cast("Select[Any]", select(*_IN_STORE))
     return statement.where(VectorStoreFileRow.tenant_id == tenant_id, VectorStoreFileRow.store_id == store_id)

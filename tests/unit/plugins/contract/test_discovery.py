@@ -65,3 +65,24 @@ def test_a_plugin_of_another_contract_is_refused() -> None:
     point = EntryPoint(name="extra", value="json:JSONDecoder", group="wattos.plugins")
     with pytest.raises(SettingsError, match="not a GatewayPlugin"):
         discover({**ALL_OFF, "PLUGINS_EXTRA_ENABLED": "1"}, installed=(point,))
+
+
+def test_all_wrong_switches_are_named_at_once() -> None:
+    """An operator mends one list, not one switch a start."""
+    env = {"PLUGINS_CACHE_ENABLED": "yes", "PLUGINS_SECURITY_ENABLED": "no", "PLUGINS_CAHCE_ENABLED": "0"}
+    with pytest.raises(SettingsError) as caught:
+        discover(env, installed=())
+    assert all(variable in caught.value.message for variable in env)
+
+
+@pytest.mark.parametrize("variable", ["PLUGINS_SERVICE_HOST", "PLUGINS_PORT", "PLUGINS_PORT_8080_TCP_ADDR"])
+def test_a_service_that_is_called_plugins_does_not_matter(variable: str) -> None:
+    """Kubernetes puts such names into every container: they switch nothing, and are nobody's slip."""
+    assert len(discover({variable: "tcp://10.0.0.1:80"}, installed=()).enabled) == len(BUILT_IN)
+
+
+def test_a_plugin_that_calls_itself_otherwise_is_refused() -> None:
+    """The entry point's name makes the variables: a plugin that reads others would never hear of them."""
+    point = EntryPoint(name="extra", value="plugins.cache.plugin:CachePlugin", group="wattos.plugins")
+    with pytest.raises(SettingsError, match="plugin 'extra' .* calls itself 'cache'"):
+        discover({"PLUGINS_EXTRA_ENABLED": "1"}, installed=(point,))

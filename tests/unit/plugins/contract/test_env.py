@@ -9,6 +9,7 @@ import pytest
 
 from plugins.contract.env import load_settings
 from plugins.contract.errors import SettingsError
+from plugins.contract.settings import allowed_words
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,3 +57,46 @@ def test_a_required_setting_that_is_missing_is_named() -> None:
 
     with pytest.raises(SettingsError, match="URL is not set"):
         load_settings(Needed, {})
+
+
+def test_a_long_value_is_cut_and_stays_on_one_line() -> None:
+    """A file pasted into a variable does not flood the terminal."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(Sample, {"SIZE_BYTES": "line\n" * 1000})
+    assert len(caught.value.message) < 250
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(("text", "taken"), [("Fast", "fast"), (" SLOW ", "slow")])
+def test_words_are_taken_in_any_case(text: str, taken: str) -> None:
+    """As switches are."""
+    assert load_settings(Sample, {"MODE": text}).mode == taken
+
+
+def test_null_is_a_text_and_not_unset() -> None:
+    """Only the empty value counts as unset: msgspec alone would read `null` as none given."""
+
+    class Optional(msgspec.Struct):
+        path: str | None = "default"
+        port: Annotated[int, msgspec.Meta(ge=1, le=9)] | None = None
+
+    assert load_settings(Optional, {"PATH": "null"}).path == "null"
+    with pytest.raises(SettingsError, match="PORT='null' cannot be used: it takes an integer from 1 to 9"):
+        load_settings(Optional, {"PORT": "null"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Annotated[str, msgspec.Meta(min_length=2, max_length=5)], "a text of 2 to 5 characters"),
+        (Annotated[str, msgspec.Meta(max_length=5)], "a text of 0 to 5 characters"),
+        (Annotated[str, msgspec.Meta(pattern="^x", extra={"form": "x…"})] | None, "x…"),
+        (Annotated[float, msgspec.Meta(gt=0)], "a number over 0"),
+        (Annotated[int, msgspec.Meta(le=9)], "an integer of at most 9"),
+        (int, "an integer"),
+        (bool | None, "true, false, 1 or 0"),
+    ],
+)
+def test_what_is_allowed_is_said_in_words(kind: object, words: str) -> None:
+    """For messages, the list and the page alike."""
+    assert allowed_words(kind) == words

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import math
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec import inspect
 
 from app.settings import GROUP
 from plugins.contract.discovery import BUILT_IN, WITHOUT_PREFIX
 from plugins.contract.env import load_settings
 from plugins.contract.errors import SettingsError
-from plugins.contract.settings import MASK, Setting, SettingsGroup, settings_of
+from plugins.contract.redaction import MASK
+from plugins.contract.settings import Setting, SettingsGroup, settings_of
 from server import ROOT
 
 GROUPS: list[SettingsGroup] = [
@@ -20,35 +23,68 @@ GROUPS: list[SettingsGroup] = [
     *(group for name in BUILT_IN for group in importlib.import_module(f"plugins.{name}.config").SETTINGS),
 ]
 SETTINGS = list(settings_of(GROUPS))
-NUMBERS = [(group, one) for group in GROUPS for one in settings_of([group]) if "from " in one.allowed]
+BOUNDED = [
+    (group, one, edge)
+    for group in GROUPS
+    for one in settings_of([group])
+    for edge in ("low", "high")
+    if isinstance(inspect.type_info(one.given_kind), inspect.IntType | inspect.FloatType)
+]
 NEEDED = {"ADMIN_KEY": "key-of-the-tests-0123456789abcdef"}
+OTHERS = {
+    "PLUGINS_CACHE_MAX_BYTES": {"PLUGINS_CACHE_MAX_ENTRY_BYTES": "1"},
+    "PLUGINS_CACHE_MAX_ENTRY_BYTES": {"PLUGINS_CACHE_MAX_BYTES": str(1 << 40)},
+    "RETRY_INITIAL_DELAY": {"RETRY_MAX_DELAY": "600000"},
+    "RETRY_MAX_DELAY": {"RETRY_INITIAL_DELAY": "0"},
+}
+"""Settings that bound each other: what the other must be for the whole range to be open."""
 
 
-def _edges(setting: Setting) -> tuple[float, float]:
-    """The lowest and highest value that the words allow."""
-    words = setting.allowed.replace(",", "").split()
-    return float(words[words.index("from") + 1]), float(words[words.index("to") + 1])
+def _at_the_edge(setting: Setting, edge: str) -> tuple[float, float]:
+    """The last value inside and the first outside, from the type itself; KeyError where it has no such bound."""
+    of = inspect.type_info(setting.given_kind)
+    assert isinstance(of, inspect.IntType | inspect.FloatType)
+    closed, opened, outwards = (of.ge, of.gt, -math.inf) if edge == "low" else (of.le, of.lt, math.inf)
+    bound = closed if closed is not None else opened
+    assert bound is not None, f"{setting.variable} has no bound that is {edge}"
+
+    def step(value: float, towards: float) -> float:
+        if isinstance(of, inspect.IntType):
+            return value + (1 if towards > 0 else -1)
+        return math.nextafter(value, towards)
+
+    return (bound, step(bound, outwards)) if closed is not None else (step(bound, -outwards), bound)
 
 
-def _load(group: SettingsGroup, setting: Setting, value: float, whole: bool) -> Any:
-    env = {**NEEDED, setting.variable: str(int(value)) if whole else repr(value)}
+def _load(group: SettingsGroup, setting: Setting, value: float) -> Any:
+    env = {**NEEDED, **OTHERS.get(setting.variable, {}), setting.variable: repr(value)}
     return getattr(load_settings(group.kind, env, group.prefix), setting.field)
 
 
-@pytest.mark.parametrize(("group", "setting"), NUMBERS, ids=[one.variable for _, one in NUMBERS])
-def test_each_bound_holds_on_both_sides(group: SettingsGroup, setting: Setting) -> None:
-    """The edge itself is taken; one step past it is refused, naming variable, value and range."""
-    low, high = _edges(setting)
-    whole = "integer" in setting.allowed
-    for edge, past in ((low, low - 1), (high, high + 1)):
-        try:
-            assert _load(group, setting, edge, whole) == edge
-        except SettingsError as exc:  # another setting bounds this one: it is named
-            assert setting.variable in exc.message or "over" in exc.message  # noqa: PT017  # both outcomes are right
-        with pytest.raises(SettingsError) as caught:
-            _load(group, setting, past, whole)
-        assert setting.variable in caught.value.message
-        assert setting.allowed in caught.value.message
+@pytest.mark.parametrize(
+    ("group", "setting", "edge"), BOUNDED, ids=[f"{one.variable}-{edge}" for _, one, edge in BOUNDED]
+)
+def test_each_number_is_bounded_on_both_sides(group: SettingsGroup, setting: Setting, edge: str) -> None:
+    """The last value inside is taken; the next one is refused, naming variable, value and range."""
+    inside, outside = _at_the_edge(setting, edge)
+    assert _load(group, setting, inside) == inside
+    with pytest.raises(SettingsError) as caught:
+        _load(group, setting, outside)
+    assert f"{setting.variable}={str(outside)!r} cannot be used: it takes {setting.allowed}" in caught.value.message
+    assert f"{inside:g}" in setting.allowed or str(inside) in setting.allowed or inside == math.ulp(0.0)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=[one.variable for one in SETTINGS])
+def test_each_word_and_switch_takes_only_what_it_says(setting: Setting) -> None:
+    """Each choice in any case; anything else is refused, naming what is allowed."""
+    (group,) = [g for g in GROUPS for one in settings_of([g]) if one == setting]
+    choices = setting.choices or (("true", "false", "1", "0") if setting.is_switch else ())
+    for choice in choices:
+        env = {**NEEDED, setting.variable: choice.upper()}
+        loaded = getattr(load_settings(group.kind, env, group.prefix), setting.field)
+        assert loaded == (choice in ("true", "1") if setting.is_switch else choice)
+        with pytest.raises(SettingsError, match=f"{setting.variable}='no-such-word' cannot be used.*{choice}"):
+            load_settings(group.kind, {**NEEDED, setting.variable: "no-such-word"}, group.prefix)
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=[one.variable for one in SETTINGS])
@@ -60,13 +96,30 @@ def test_every_setting_is_documented(setting: Setting) -> None:
     assert f"# {setting.variable}=" in (ROOT / ".env.example").read_text()
 
 
-def test_secrets_and_passwords_in_addresses_are_masked() -> None:
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("postgresql://wattos:hunter2@db:5432/wattos", f"postgresql://wattos:{MASK}@db:5432/wattos"),
+        ("postgresql://wattos@db/wattos", "postgresql://wattos@db/wattos"),
+        ("postgresql://wattos:hun/ter@2@db/wattos", f"postgresql://wattos:{MASK}@db/wattos"),
+        ("postgresql://wattos:[hunter2@db/wattos", f"postgresql://wattos:{MASK}@db/wattos"),
+        ("postgresql://db/wattos?user=a&password=hunter2", f"postgresql://db/wattos?user=a&password={MASK}"),
+        ("host=db password=hunter2 port=1", f"host=db password={MASK} port=1"),
+        ("wattos:hunter2@db/wattos", f"wattos:{MASK}@db/wattos"),
+    ],
+)
+def test_a_password_in_an_address_is_masked(given: str, shown: str) -> None:
+    """Wherever it stands, well-formed or not: refused values are shown too."""
+    setting = {one.variable: one for one in SETTINGS}["DATABASE_URL"]
+    assert setting.shown(given) == shown
+
+
+def test_secrets_are_masked_and_only_they() -> None:
     """What `wattos settings` and error messages show."""
     shown = {one.variable: one for one in SETTINGS}
     assert shown["ADMIN_KEY"].shown("hunter2") == MASK
-    url = "postgresql://wattos:hunter2@db:5432/wattos"
-    assert shown["DATABASE_URL"].shown(url) == f"postgresql://wattos:{MASK}@db:5432/wattos"
     assert shown["APP_ENV"].shown("production") == "production"
+    assert shown["MODELS_CONFIG"].shown("/etc/wattos/models=v2.yaml") == "/etc/wattos/models=v2.yaml"
     assert not shown["MAX_BODY_BYTES"].is_secret
 
 
