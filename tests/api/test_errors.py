@@ -56,12 +56,12 @@ def test_a_body_that_is_no_request_is_a_clear_400(gateway: Gateway, path: str, b
     }
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=abc", "order=up", "after=file_x", "purpose=%00"])
+@pytest.mark.parametrize("query", ["limit=0", "limit=10001", "limit=abc", "order=up", "after=file_x", "purpose=%00"])
 def test_a_query_parameter_that_cannot_be_is_refused(gateway: Gateway, query: str) -> None:
     """Bounds and kinds are checked, a cursor that names nothing is not found, NUL reaches no database."""
     with gateway.http() as client:
         answer = client.get(f"/v1/files?{query}")
-    assert answer.status_code == (404 if query.startswith("after") else 400), answer.text
+    assert answer.status_code == {"after": 404, "purpose": 422}.get(query.partition("=")[0], 400), answer.text
 
 
 def test_a_body_over_the_limit_is_refused(gateway: Gateway) -> None:
@@ -78,7 +78,7 @@ def test_health_and_metrics_are_public_and_say_nothing_secret(gateway: Gateway) 
     assert httpx.get(f"{url}/health/liveness").json() == {"status": "healthy"}
     assert httpx.get(f"{url}/health/readiness").status_code == 200
     health = httpx.get(f"{url}/health")
-    assert {c["name"] for c in health.json()["checks"]} == {"postgres", "local model", "embedder"}
+    assert {"postgres", "local model", "embedder"} <= {c["name"] for c in health.json()["checks"]}
     metrics = httpx.get(f"{url}/health/metrics").text
     assert "http_requests_total{" in metrics
     assert "http_request_duration_ms_bucket{" in metrics

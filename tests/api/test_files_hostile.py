@@ -41,10 +41,11 @@ class Store:
     def post(self, content: bytes | Iterator[bytes], **headers: str) -> httpx.Response:
         return self.http.post("/v1/files", content=content, headers=headers)
 
-    def begin(self, n_bytes: int) -> socket.socket:
+    def begin(self, n_bytes: int, *, promised: int | None = None) -> socket.socket:
         """An upload that promises more than these bytes of its file."""
+        promised = 2 * n_bytes + 1000 if promised is None else promised
         lines = ("POST /v1/files HTTP/1.1", "host: x", f"authorization: Bearer {self.key}", f"content-type: {FORM}")
-        head = "\r\n".join([*lines, f"content-length: {2 * n_bytes + 1000}", "", ""])
+        head = "\r\n".join([*lines, f"content-length: {promised}", "", ""])
         connection = socket.create_connection(("127.0.0.1", self.server.port), timeout=DEADLINE_S)
         connection.sendall(head.encode() + PURPOSE + file_part(b'filename="a.bin"') + b"z" * n_bytes)
         return connection
@@ -201,6 +202,14 @@ def test_form_within_a_form_is_only_bytes(store: Store) -> None:
     assert made["purpose"] == "assistants"
     assert store.http.get(f"/v1/files/{made['id']}/content").content == inner
     store.http.delete(f"/v1/files/{made['id']}")
+
+
+def test_file_that_says_it_is_too_large_is_refused_unread(store: Store) -> None:
+    """413 from its `Content-Length` alone: not a byte of the body is waited for."""
+    with store.begin(0, promised=1 << 40) as connection:
+        answer = connection.makefile("rb").read()
+    assert b" 413 " in answer.split(b"\r\n")[0]
+    assert b"request_too_large" in answer
 
 
 @pytest.mark.parametrize("n_bytes", [100, 8_000_000])

@@ -102,6 +102,7 @@ def test_every_operation_answers_as_the_document_says(caller: Caller) -> None:
     attributes = {"language": "en", "year": 2030, "weight": 0.5, "public": True}
     call("createVectorStoreFile", 200, ids=ids, json={"file_id": file["id"], "attributes": attributes})
     ingested(caller, ids)
+    call("listVectorStoreFiles", 200, ids=ids)
     call("listVectorStoreFiles", 200, ids=ids, params={"filter": "completed"})
     call("retrieveVectorStoreFileContent", 200, ids=ids)
     found = call("searchVectorStore", 200, ids=ids, json={"query": ["warranty", "spare parts"]})

@@ -73,7 +73,7 @@ def test_the_settings_of_a_plugin_that_is_on_are_checked(tmp_path: Path, env: di
         ("greeting = greeting_plugin:NoSuchPlugin", "", "cannot be loaded (AttributeError)"),
         (
             "greeting = broken:Plugin",
-            "from plugins.contract.plugin import GatewayPlugin\n\n\nclass Plugin(GatewayPlugin):\n    name = 'greeting'\n",
+            "from plugins.contract.plugin import GatewayPlugin as P\n\n\nclass Plugin(P):\n    name = 'greeting'\n",
             "is not a GatewayPlugin with all its steps",
         ),
         ("hello = greeting_plugin:GreetingPlugin", "", "plugin 'hello' (greeting_plugin:GreetingPlugin) calls itself"),

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from plugins.contract.nulls import NullCache, NullGuard, NullMeter
+from plugins.contract.nulls import NullCache, NullGuard, NullMeter, NullSlowLog
 from plugins.contract.principal import TenantId
 
 ROUNDS = 5
@@ -37,7 +37,7 @@ async def best_awaited_ns(call: Callable[[], Awaitable[object]]) -> float:
 
 async def main() -> None:
     counter = NullMeter().counter("calls", "Calls", ("result",))
-    cache, guard, tenant = NullCache(), NullGuard(), TenantId(UUID(int=1))
+    cache, guard, slow_log, tenant = NullCache(), NullGuard(), NullSlowLog(), TenantId(UUID(int=1))
 
     async def attempt() -> None: ...
 
@@ -45,6 +45,7 @@ async def main() -> None:
     plain_ns = await best_awaited_ns(attempt)
     rows = {
         "meter: counter.add": best_ns(lambda: counter.add(1, "ok")) - loop_ns,
+        "slow_log: took": best_ns(lambda: slow_log.took("request", "x", 1.0)) - loop_ns,
         "cache: create_key": best_ns(lambda: cache.create_key(tenant, "chat", ("a", "b"))) - loop_ns,
         "cache: get": await best_awaited_ns(lambda: cache.get("")) - loop_ns,
         "guard: call, beside the attempt itself": await best_awaited_ns(lambda: guard.call("t", attempt, retry=True))

@@ -16,6 +16,9 @@ from app.llm.model import Usage
 MAX_TEXTS = 2048
 """OpenAI's own limit for one call."""
 
+MAX_DIMENSIONS = 65_536
+"""16 times the most of any vendor's models."""
+
 MAX_NUMBERS_ON_LOOP = 50_000
 """Written as JSON in 3 ms; the vectors of 2,048 texts would take 50 ms (measured)."""
 
@@ -26,7 +29,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     input: str | list[str | int | list[int]] | None = None
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    dimensions: Annotated[int, msgspec.Meta(ge=1, le=MAX_DIMENSIONS)] | None = None
     input_type: Literal["query", "passage"] = "passage"
 
 
@@ -40,7 +43,7 @@ class EmbeddingCreate(msgspec.Struct, frozen=True, kw_only=True):
     model: Text
     input: Text | Annotated[list[Text], msgspec.Meta(min_length=1, max_length=MAX_TEXTS)]
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    dimensions: Annotated[int, msgspec.Meta(ge=1, le=MAX_DIMENSIONS)] | None = None
     input_type: Literal["query", "passage"] = "passage"
 
 

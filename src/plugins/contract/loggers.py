@@ -12,6 +12,12 @@ _LEVEL_OF_CHATTY = logging.WARNING
 _CHATTY = ("asyncio", "httpx", "httpcore", "LiteLLM")
 """At info these write a line a call; httpx writes whole urls, query values included."""
 
+OWN = (
+    *("app", "chat", "database", "files", "http", "ingestion", "jobs", "llm", "metrics", "plugins", "process"),
+    *("runtime", "server", "upkeep", "wattos"),
+)
+"""What our loggers' names begin with. They alone write below info: at debug vendors' libraries write whole prompts."""
+
 
 class LineHandler(logging.Handler):
     """Writes the process's lines: what takes over removes the one before."""
@@ -28,12 +34,14 @@ class Takeover:
     def install(self) -> None:
         """Again does no harm: uvicorn configures its loggers after the app is built."""
         root = logging.getLogger()
-        names = ("", *_TAKEN_OVER, *_CHATTY)
+        names = ("", *_TAKEN_OVER, *_CHATTY, *OWN)
         if not self._saved:
             loggers = [logging.getLogger(name) for name in names]
             self._saved = [(logger, [*logger.handlers], logger.propagate, logger.level) for logger in loggers]
         root.handlers = [self._handler, *(handler for handler in root.handlers if not _writes_lines(handler))]
-        root.setLevel(self._level)
+        root.setLevel(max(self._level, logging.INFO))
+        for name in OWN:
+            logging.getLogger(name).setLevel(self._level)
         for name in _TAKEN_OVER:
             logger = logging.getLogger(name)
             logger.handlers, logger.propagate = [], name != "uvicorn.access"

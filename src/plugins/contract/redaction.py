@@ -24,7 +24,7 @@ _MAX_REMEMBERED = 2048  # texts of at most 256 characters: half a megabyte
 _MAX_REMEMBERED_CHARACTERS = 256
 
 _MARKERS = (
-    *("sk-", "sk_", "pk-", "rk_", "eyj", "akia", "asia", "aiza", "ya29.", "gocspx-", "-----begin", "://"),
+    *("sk-", "sk_", "pk-", "rk_", "eyj", "akia", "asia", "aiza", "ya29.", "gocspx-", "-----begin", ":/"),
     *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "hf_", "gsk_", "r8_", "xai-", "pplx-"),
     *("nvapi-", "bearer", "basic", "digest", "negotiate", "passw", "pwd", "passphrase", "secret"),
     *("authorization", "cookie", "signature", "credential"),
@@ -46,8 +46,8 @@ _LINE = rf"""(?!{MASK})[^\r\n"'\\]+"""
 
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----|\Z)", re.S), MASK),
-    # The greedy end takes a password with an @ in it too.
-    (re.compile(r"(?i)([a-z][a-z0-9+.-]{0,20}://)[^\s\"'<>/?#]{0,256}:[^\s\"'<>]{0,1024}@"), rf"\1{MASK}@"),
+    # The greedy end takes a password with an @ in it too; in a path a router makes one slash of two.
+    (re.compile(r"(?i)([a-z][a-z0-9+.-]{0,20}:/{1,2})[^\s\"'<>/?#]{0,256}:[^\s\"'<>]{0,1024}@"), rf"\1{MASK}@"),
     (re.compile(rf"(?i)\b({_LINE_NAME})({_BETWEEN}){_QUOTED}", re.S), rf"\1\2{MASK}"),
     (re.compile(rf"(?i)\b({_LINE_NAME})({_BETWEEN}){_LINE}"), rf"\1\2{MASK}"),
     (re.compile(rf"(?i)\b(bearer|basic|digest|negotiate)(\s+|%20|\+){_BARE}"), rf"\1\2{MASK}"),

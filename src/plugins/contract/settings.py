@@ -102,14 +102,7 @@ def allowed_words(kind: Any) -> str:
     if get_origin(base) is Literal:
         return "one of " + ", ".join(map(str, get_args(base)))
     noun, bounds = {int: "an integer", float: "a number"}.get(base, "a text"), _bounds(kind)
-    if base is str:
-        return noun + _length_words(bounds)
-    low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
-    if low is None and high is None:
-        return noun
-    if "gt" in bounds:
-        return f"{noun} over {low}" + ("" if high is None else f", up to {high}")
-    return f"{noun} of at least {low}" if high is None else f"{noun} from {low} to {high}"
+    return noun + (_length_words(bounds) if base is str else _range_words(bounds))
 
 
 def _length_words(bounds: Mapping[str, Any]) -> str:
@@ -117,6 +110,14 @@ def _length_words(bounds: Mapping[str, Any]) -> str:
     if high is None:
         return f" of at least {low} characters" if low > 1 else ""
     return f" of {low} to {high} characters"
+
+
+def _range_words(bounds: Mapping[str, Any]) -> str:
+    if "ge" in bounds and "le" in bounds:
+        return f" from {bounds['ge']} to {bounds['le']}"
+    words = {"ge": "of at least", "gt": "over", "le": "up to", "lt": "under"}
+    said = ", ".join(f"{word} {bounds[name]}" for name, word in words.items() if name in bounds)
+    return f" {said}" if said else ""
 
 
 def _without_secrets(text: str) -> str:

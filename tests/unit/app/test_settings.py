@@ -42,3 +42,17 @@ def test_production_refuses_to_make_an_administrator_key() -> None:
     settings = read_settings({"APP_ENV": "production", "DATABASE_URL": "postgresql://db/wattos"})
     with pytest.raises(SettingsError, match="ADMIN_KEY"):
         ensure_admin_key({}, settings)
+
+
+@pytest.mark.parametrize("directory", ["/proc/no/such", "/etc/passwd/data"])
+def test_a_data_directory_that_cannot_be_used_is_named(directory: str) -> None:
+    """One line with variable, value and remedy, and no stack trace."""
+    with pytest.raises(SettingsError, match=f"DATA_DIR='{directory}' cannot be used .*: give a directory"):
+        ensure_admin_key({}, read_settings({"DATA_DIR": directory}))
+
+
+@pytest.mark.parametrize("url", ["mysql://wattos@db/wattos", "db.example:5432", "sqlite:///data.db", "null"])
+def test_only_a_postgresql_address_is_a_database(url: str) -> None:
+    """Refused when settings are read, not when the pool opens."""
+    with pytest.raises(SettingsError, match=r"DATABASE_URL='.*' cannot be used: it takes postgresql://"):
+        read_settings({"DATABASE_URL": url})

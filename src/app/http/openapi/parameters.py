@@ -85,7 +85,7 @@ def _found(handler: HTTPRouteHandler, path_names: set[str]) -> Iterator[Found]:
                 kind=_kind(field),
                 required=field.is_required and not field.has_default,
                 description=(told and told.description) or IN_QUERY.get(alias),
-                default=None if field.default is msgspec.UNSET or not field.has_default else field.default,
+                default=field.default if field.has_default else None,
                 example=None,
             )
 

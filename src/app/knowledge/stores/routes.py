@@ -4,7 +4,6 @@ from typing import Any
 
 from litestar import Request, Router, delete, get, post
 from litestar.datastructures import State
-from msgspec import UNSET, UnsetType
 
 from app.database.paging import DEFAULT_LIMIT, Order, PageRequest
 from app.http.body import decode_body
@@ -128,13 +127,11 @@ async def list_files(
     limit: Limit = DEFAULT_LIMIT,
     after: str | None = None,
     order: Order = "desc",
-    filter: FileStatus | UnsetType = UNSET,
+    filter: FileStatus | None = None,
 ) -> Page[StoreFileOut]:
     """The files of a store, with their progress."""
     wanted = PageRequest(limit=limit, after=decode_id("file", after) if after else None, order=order)
-    rows = await stores.list_files(
-        tenant_id, decode_id("vs", store_id), wanted, status=None if filter is UNSET else filter
-    )
+    rows = await stores.list_files(tenant_id, decode_id("vs", store_id), wanted, status=filter)
     shown = [StoreFileOut.of(found) for found in rows.items]
     return page(shown, [found.id for found in shown], has_more=rows.has_more)
 

@@ -42,7 +42,7 @@ def body_of(response: Response[Any]) -> dict[str, Any]:
 def test_every_error_has_a_status_and_a_stable_code(kind: type[root.WattosError]) -> None:
     """No error of ours is without an answer; retryable ones are never the client's fault."""
     error = kind("a message")
-    assert 400 <= status_of(error) <= 504
+    assert 400 <= status_of(error) <= 507
     assert re.fullmatch(r"[a-z]+(_[a-z0-9]+)*", error.code)
     assert not (error.retryable and status_of(error) in {400, 401, 403, 404, 409, 413})
 
@@ -56,10 +56,10 @@ def test_codes_name_one_kind_each() -> None:
 @pytest.mark.parametrize("path", ["/v1", "/v1/files", "/v1/a/b"])
 def test_openais_shape_under_v1(path: str) -> None:
     """What its SDKs read: exactly four fields, whether known or not."""
-    answer = handle_wattos_error(bare_request(path), e.InvalidRequest("no", param="name", code="too_odd"))
+    answer = handle_wattos_error(bare_request(path), e.InvalidRequest("no", param="name", code="missing_field"))
     assert answer.status_code == 400
     assert body_of(answer) == {
-        "error": {"message": "no", "type": "invalid_request_error", "code": "too_odd", "param": "name"}
+        "error": {"message": "no", "type": "invalid_request_error", "code": "missing_field", "param": "name"}
     }
 
 
@@ -105,7 +105,8 @@ def test_frameworks_own_500_is_as_mute_as_any_other(caplog: pytest.LogCaptureFix
         (MethodNotAllowedException(), 405, "method_not_allowed"),
         (HTTPException(status_code=413), 413, "request_too_large"),
         (HTTPException(status_code=415), 415, "unsupported_media_type"),
-        (HTTPException(status_code=418), 418, "invalid_request"),
+        (HTTPException(status_code=408), 408, "request_timeout"),
+        (HTTPException(status_code=418), 400, "invalid_request"),
     ],
 )
 def test_frameworks_refusals_have_codes_of_ours(exc: HTTPException, status: int, code: str) -> None:
@@ -137,3 +138,27 @@ def test_stream_that_breaks_ends_with_one_event() -> None:
     assert event.count(b"\n") == 2
     error = json.loads(event.removeprefix(b"data: "))["error"]
     assert (error["type"], error["code"]) == ("server_error", "upstream_unavailable")
+
+
+def test_useless_retries_are_told_off() -> None:
+    """OpenAI's clients retry 409 and 5xx by themselves, and every try of a model costs."""
+    for error in (e.Conflict("taken"), e.UpstreamMisconfigured("no key"), e.NotFound("no")):
+        assert handle_wattos_error(bare_request("/v1/x"), error).headers["x-should-retry"] == "false"
+    for other in (e.UpstreamUnavailable("away"), e.AllTargetsFailed("all")):
+        assert "x-should-retry" not in handle_wattos_error(bare_request("/v1/x"), other).headers
+
+
+def test_an_error_of_a_plugin_of_others_has_its_parents_code() -> None:
+    """What the table does not know is never answered."""
+
+    class Odd(root.PermissionDenied):
+        code = "odd"
+
+    answer = handle_wattos_error(bare_request("/v1/x"), Odd("no"))
+    assert (answer.status_code, body_of(answer)["error"]["code"]) == (403, "permission_denied")
+
+
+def test_client_that_left_is_told_nothing() -> None:
+    """499 is for the request log: it is no code, and no error of ours."""
+    answer = handle_http_exception(bare_request("/v1/x"), HTTPException("the client left", status_code=499))
+    assert (answer.status_code, answer.content) == (499, None)

@@ -84,5 +84,5 @@ def test_a_service_that_is_called_plugins_does_not_matter(variable: str) -> None
 def test_a_plugin_that_calls_itself_otherwise_is_refused() -> None:
     """The entry point's name makes the variables: a plugin that reads others would never hear of them."""
     point = EntryPoint(name="extra", value="plugins.cache.plugin:CachePlugin", group="wattos.plugins")
-    with pytest.raises(SettingsError, match="plugin 'extra' .* calls itself 'cache'"):
+    with pytest.raises(SettingsError, match=r"plugin 'extra' .* calls itself 'cache'"):
         discover({"PLUGINS_EXTRA_ENABLED": "1"}, installed=(point,))

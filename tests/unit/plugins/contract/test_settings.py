@@ -23,12 +23,21 @@ GROUPS: list[SettingsGroup] = [
     *(group for name in BUILT_IN for group in importlib.import_module(f"plugins.{name}.config").SETTINGS),
 ]
 SETTINGS = list(settings_of(GROUPS))
+
+
+def _number(setting: Setting) -> inspect.IntType | inspect.FloatType | None:
+    """What msgspec knows of a number's bounds; None for what is no number."""
+    of = inspect.type_info(setting.given_kind)
+    bare = of.type if isinstance(of, inspect.Metadata) else of
+    return bare if isinstance(bare, inspect.IntType | inspect.FloatType) else None
+
+
 BOUNDED = [
     (group, one, edge)
     for group in GROUPS
     for one in settings_of([group])
     for edge in ("low", "high")
-    if isinstance(inspect.type_info(one.given_kind), inspect.IntType | inspect.FloatType)
+    if _number(one) is not None
 ]
 NEEDED = {"ADMIN_KEY": "key-of-the-tests-0123456789abcdef"}
 OTHERS = {
@@ -41,9 +50,9 @@ OTHERS = {
 
 
 def _at_the_edge(setting: Setting, edge: str) -> tuple[float, float]:
-    """The last value inside and the first outside, from the type itself; KeyError where it has no such bound."""
-    of = inspect.type_info(setting.given_kind)
-    assert isinstance(of, inspect.IntType | inspect.FloatType)
+    """The last value inside and the first outside, from the type itself."""
+    of = _number(setting)
+    assert of is not None
     closed, opened, outwards = (of.ge, of.gt, -math.inf) if edge == "low" else (of.le, of.lt, math.inf)
     bound = closed if closed is not None else opened
     assert bound is not None, f"{setting.variable} has no bound that is {edge}"

@@ -6,16 +6,19 @@ import io
 import logging
 import os
 import queue
+import re
 import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from logging.handlers import QueueHandler
+from pathlib import Path
 
 import pytest
 
 from plugins.contract.errors import CircuitOpen, SettingsError
+from plugins.contract.loggers import OWN
 from plugins.contract.work import Work, doing
 from plugins.observability.config import load
 from plugins.observability.logs import LogOutput
@@ -191,3 +194,20 @@ def test_start_is_refused_for_an_unknown_log_level() -> None:
     """A misspelt level names the variable."""
     with pytest.raises(SettingsError, match="LOG_LEVEL='verbose'"):
         load({"LOG_LEVEL": "verbose"})
+
+
+def test_below_info_only_our_own_loggers_write() -> None:
+    """At debug a vendor's library writes whole prompts. Every logger of ours is known as one."""
+    stream = io.StringIO()
+    logs = LogOutput(logging.DEBUG, capacity=100, drain_timeout_s=5, stream=stream)
+    logs.install()
+    try:
+        logging.getLogger("openai._base_client").debug("a prompt")
+        logging.getLogger("app.chat").debug("a step")
+    finally:
+        logs.stop()
+        logs.uninstall()
+    assert [line["msg"] for line in lines(stream.getvalue())] == ["a step"]
+    sources = (Path(__file__).parents[4] / "src").rglob("*.py")
+    named = {name for path in sources for name in re.findall(r'getLogger\("([^"]+)"\)', path.read_text())}
+    assert {name.partition(".")[0] for name in named} - {"LiteLLM", "uvicorn"} <= set(OWN)
