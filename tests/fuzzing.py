@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,10 +13,6 @@ from gateway import Gateway
 from openapi_document import the_document
 from server import ADMIN_KEY, ROOT
 from upstream import embeds
-
-MOSTLY_REFUSED = {"POST /v1/chat/completions"}
-"""Where even requests of the right shape are: with `vector_store_ids` there must be a question. Of any other operation
-it would say that its schema promises too much."""
 
 TEXT = "The warranty of the lock is twenty-four months."
 
@@ -38,8 +33,6 @@ def fuzz(gateway: Gateway, directory: Path, *, prefix: str, options: Sequence[st
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
     report = done.stdout + done.stderr
     assert done.returncode == 0, report[-20_000:]
-    refused = re.search(r"Schema validation mismatch: .*\n\n(?P<operations>(?: +- .*\n)+)", report)
-    assert refused is None or set(re.findall("- (.*)", refused["operations"])) <= MOSTLY_REFUSED, report[-20_000:]
     return report
 
 
