@@ -32,7 +32,7 @@ HEAD = """\
 
 `GET /health/metrics` (on `MANAGEMENT_PORT` where that is set) answers in Prometheus' text format. Each app has a
 registry of its own. No label's values come from users: ten thousand tenants, paths, models or keys make no new series.
-The contract's names end with `_ms` although Prometheus prefers seconds; `promtool check metrics` remarks on nothing else.
+The contract's names end with `_ms` although Prometheus prefers seconds; `promtool check metrics` remarks on no other.
 
 `rate_limit_decisions_total` is not there yet: it comes with the rate limiter. Beside the list there are the client
 library's own `process_*` (CPU, memory, file descriptors, start time).

@@ -145,7 +145,7 @@ def test_a_worker_serves_its_health_on_the_management_port(tmp_path: Path) -> No
 
 @pytest.mark.requirement("OBS-6")
 def test_without_a_management_port_operations_are_beside_the_api(tmp_path: Path) -> None:
-    """The default: one port, and probes need no credential. The guide's table names every check and what is critical."""
+    """The default: one port, and probes need no credential. The guide's table names every check and its weight."""
     with running(environment(tmp_path), tmp_path / "log") as server:
         for path in OPERATIONS:
             assert httpx.get(f"{server.url}{path}").status_code == 200

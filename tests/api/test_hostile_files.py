@@ -16,7 +16,7 @@ from documents.hostile import ALL
 from postgres import Cluster
 from server import RunningServer, environment, running
 
-PARSE_TIMEOUT_S = 8
+PARSE_TIMEOUT_S = 6
 PARSE_MEMORY_BYTES = 512 * 1024 * 1024
 DEADLINE_S = 120.0
 """All documents together take about 20 s on two cores."""
@@ -129,6 +129,7 @@ def test_odd_document_that_means_no_harm_is_read(victim: Victim, name: str) -> N
     assert victim.text(file_id).json()["data"][0]["text"].startswith(ALL[name].text)
 
 
+@pytest.mark.requirement("SVC-3")
 def test_worker_goes_on_with_the_next_document(victim: Victim) -> None:
     """The good document behind all others is read and found, and the store's counts are right."""
     assert victim.files[victim.good]["status"] == "completed"
@@ -140,6 +141,7 @@ def test_worker_goes_on_with_the_next_document(victim: Victim) -> None:
     assert found.json()["data"][0]["file_id"] == victim.good
 
 
+@pytest.mark.requirement("SVC-3")
 def test_nothing_of_a_refused_document_is_stored(victim: Victim) -> None:
     """Neither text nor passages in the database, no job that would try again, no bytes without a file."""
     read = {victim.ids[name] for name, hostile in ALL.items() if hostile.reason is None} | {victim.good}

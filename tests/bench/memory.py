@@ -2,8 +2,8 @@
 
     .venv/bin/python tests/bench/memory.py [--requests 100000]
 
-Everything is on; the log goes to a file. Of ten requests six are chats out of the cache (50 different ones), two ask for
-the models, one is a 404 on a path of its own, one has a bad key. RSS (of the server alone, not its children) is read
+Everything is on; the log goes to a file. Of ten requests six are chats out of the cache (50 different ones), two ask
+for the models, one is a 404 on a path of its own, one has a bad key. RSS (of the server alone, not its children) is read
 every twentieth. Growth over the last half: a straight line through its samples, in percent of the half's first value.
 Prints the samples and, as its last line, JSON.
 """
@@ -78,7 +78,8 @@ async def drive(gateway: Gateway, n_requests: int) -> list[int]:
             await asyncio.gather(*(some() for _ in range(CONNECTIONS)))
             samples.append(rss_bytes(gateway.server.process.pid))
             rate = per_sample / (time.monotonic() - began_s)
-            print(f"{(part + 1) * per_sample:>8} requests  {samples[-1] / MIB:8.2f} MiB  {rate:6.0f} a second", flush=True)
+            n_done, size_mib = (part + 1) * per_sample, samples[-1] / MIB
+            print(f"{n_done:>8} requests  {size_mib:8.2f} MiB  {rate:6.0f} a second", flush=True)
     return samples
 
 

@@ -5,7 +5,7 @@
 Two real servers stand side by side, one with the plugin and one without, everything else on; each round drives both, in
 turns, and compares. CPU time is the scheduler's, of all threads, so waiting and other processes hardly count; children
 (PostgreSQL) are other processes. The log goes to a file. Three routes: `models` (GET /v1/models), `hit`
-(a chat answered from the cache) and `chat` (through litellm to a scripted upstream: its own 3 ms of CPU are noise here).
+(a chat answered from the cache) and `chat` (through litellm to a scripted upstream: its 3 ms of CPU are noise here).
 Prints a table and, as its last line, JSON.
 """
 
@@ -112,7 +112,8 @@ def main() -> int:
             results[route] = asyncio.run(measure(found, route, n_calls, asked.rounds))
             row = results[route]
             print(
-                f"{route:<8} on {row['on_ms']:.3f} ms  off {row['off_ms']:.3f} ms  difference {row['difference_ms']:.4f} ms"
+                f"{route:<8} on {row['on_ms']:.3f} ms  off {row['off_ms']:.3f} ms"
+                f"  difference {row['difference_ms']:.4f} ms"
                 f"  ({row['lowest_ms']:.4f} … {row['highest_ms']:.4f})"
             )
     print(json.dumps({"bar_ms": BAR_MS, "calls": asked.calls, "rounds": asked.rounds, **results}))

@@ -62,12 +62,14 @@ async def test_what_is_not_asked_for_is_thrown_away() -> None:
         (FILE.replace(b"a.txt", b"\xff\xfe") + b"z\r\n" + END, None),
         (b"", None),
         (b"no form", None),
-        (PURPOSE * (MAX_PARTS + 1) + FILE + b"z\r\n" + END, None),
+        (PURPOSE * 2 + FILE + b"z\r\n" + END, "purpose"),
+        (PURPOSE + FILE + b"z\r\n" + PURPOSE + END, "purpose"),
+        (PURPOSE.replace(b"purpose", b"other") * (MAX_PARTS + 1) + FILE + b"z\r\n" + END, None),
         (FILE.replace(b"text/plain", b"x" * 10_000) + b"z\r\n" + END, None),
     ],
 )
 async def test_a_form_that_is_wrong_is_refused_by_field(body: bytes, param: str | None) -> None:
-    """InvalidRequest, never a bug's 500: no file, two files, no or an unknown purpose, cut off, too many parts."""
+    """InvalidRequest, never a bug's 500: no file, two files, no or two purposes, cut off, too many parts."""
     with pytest.raises(InvalidRequest) as refused:
         await read(body)
     assert refused.value.param == param
