@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo run lint test check test-newest image-test docs fix migrate lock
+.PHONY: help setup tools demo run lint test check test-newest image-test fuzz docs fix migrate lock
 
 help: ## show this help
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ test-newest: setup tools ## the tests again on the newest Python found
 
 image-test: tools ## build the image and run it, read-only and without root (needs root and scripts/system_packages.sh)
 	@sh scripts/image_test.sh $(ARGS)
+
+fuzz: tools ## schemathesis for longer than `make test` does (ARGS=40: examples an operation)
+	@$(BIN)/python tests/load/fuzz.py $(ARGS)
 
 docs: setup ## write the generated pages anew: settings, errors, metrics, readiness
 	@$(BIN)/python -m scripts.generate

@@ -164,6 +164,16 @@ def test_refusals_are_as_the_document_says(
     caller.call(operation_id, status, **request_)
 
 
+def test_a_content_part_that_nobody_knows_is_the_callers_mistake(caller: Caller, gateway: Gateway) -> None:
+    """Found by schemathesis: litellm's own refusal was taken for the target's failure, and six of them closed the
+    target to everybody."""
+    messages = [{"role": "user", "content": [{"type": "AAA", "file": {}}]}]
+    for _ in range(6):
+        refused = caller.call("createChatCompletion", 400, json={"model": "chat", "messages": messages})
+        assert refused["error"]["code"] == "upstream_rejected"
+    assert gateway.ask("chat").status_code == 200
+
+
 def test_a_question_that_is_too_long_names_the_callers_field(caller: Caller) -> None:
     """`query` in a search, `messages` in a chat; `input` is what embeddings call it."""
     question = "warranty " * 100_000

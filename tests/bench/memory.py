@@ -3,8 +3,8 @@
     .venv/bin/python tests/bench/memory.py [--requests 100000]
 
 Everything is on; the log goes to a file. Of ten requests six are chats out of the cache (50 different ones), two ask
-for the models, one is a 404 on a path of its own, one has a bad key. RSS (of the server alone, not its children) is read
-every twentieth. Growth over the last half: a straight line through its samples, in percent of the half's first value.
+for the models, one is a 404 on a path of its own, one has a bad key. RSS (of the server alone, not its children) is
+read every twentieth. Growth over the last half: a straight line through its samples, in percent of the half's first.
 Prints the samples and, as its last line, JSON.
 """
 
