@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 
 import httpx
@@ -143,4 +144,6 @@ def test_production_on_a_database_that_was_not_upgraded_says_so(tmp_path: Path, 
     assert "wattos db upgrade" in server.log.read_text()
     assert wattos(env, "db", "upgrade").returncode == 0
     with running(env, tmp_path / "log2") as ready:
-        assert httpx.get(f"{ready.url}/health").json()["status"] == "healthy"
+        deadline = time.monotonic() + 20  # the worker has to be seen in the queue, too
+        while httpx.get(f"{ready.url}/health").json()["status"] != "healthy":
+            assert time.monotonic() < deadline

@@ -79,6 +79,7 @@ NEVER_ANSWERED = {
     "hash_mismatch": "wattos models pull",
     "disk_full": "wattos models pull",
     "child_failed": "the supervisor of children",
+    "dependency_away": "GET /health",
 }
 """Errors of ours that end a start or a command; those of documents go into `last_error`."""
 

@@ -175,9 +175,10 @@ asyncio.run(main())
 
 def test_embedder_works_for_whoever_runs_it_nicely() -> None:
     """`nice -n 10 wattos serve`: no lane asks for more than it was given (an ordinary user may not), each answers."""
+    niceness = min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)
     command = ["nice", "-n", "10", sys.executable, "-c", NICE]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert run.stdout.split() == ["10", "0"]
+    assert run.stdout.split() == [str(niceness), "0"]
 
 
 async def test_embedder_replaces_a_frozen_child() -> None:
