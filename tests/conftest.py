@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from app.database.engine import Database
+from plugins.contract.loggers import LineHandler
 from postgres import Cluster, running_cluster
+
+
+@pytest.fixture(autouse=True)
+def logging_as_found() -> Iterator[None]:
+    """An app takes over the process's log output and keeps it: the next test must not inherit that."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.handlers = [handler for handler in root.handlers if not isinstance(handler, LineHandler)]
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

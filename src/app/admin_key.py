@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from app.data_directory import make_data_directory, unusable
 from app.settings import Settings
 from plugins.contract.errors import SettingsError
 
@@ -33,18 +34,15 @@ def ensure_admin_key(env: Mapping[str, str], settings: Settings) -> AdminKey:
     if settings.is_production:
         raise SettingsError("ADMIN_KEY is not set: APP_ENV=production needs one of at least 32 characters")
     try:
-        return _kept(settings.data_path / FILE_NAME)
+        return _kept(make_data_directory(settings) / FILE_NAME)
     except OSError as exc:
-        raise SettingsError(
-            f"DATA_DIR={settings.data_dir!r} cannot be used ({exc.strerror}): give a directory that this user may write"
-        ) from exc
+        raise unusable(settings, exc) from exc
 
 
 def _kept(path: Path) -> AdminKey:
     stored = _read(path)
     if stored:
         return AdminKey(stored, is_new=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
     value = f"admin-{secrets.token_urlsafe(32)}"
     # Linked into place: of two processes that start at once, one wins and both use its key.
     fresh = path.with_suffix(f".{os.getpid()}")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import ClassVar
 
 from app.database.engine import Role
+from app.errors import UpstreamMisconfigured
 from app.jobs import store as jobs
 from app.jobs.rescue import STALLED_AFTER_S
 from app.llm.catalog import Catalog
+from app.llm.outcomes import LastOutcomes
 from app.local_models.embedder import unavailable
 from app.local_models.supervisor import Phase
 from app.runtime import Runtime
-from plugins.contract.errors import CircuitOpen, WattosError
+from plugins.contract.errors import WattosError
 from plugins.contract.health import HealthCheck
 from plugins.contract.ports import Guard
 
@@ -36,9 +38,11 @@ def checks_of_worker(runtime: Runtime) -> tuple[HealthCheck, ...]:
     return tuple(checks)
 
 
-def checks_of_server(runtime: Runtime, catalog: Catalog, guard: Guard) -> tuple[HealthCheck, ...]:
-    """All that a server depends on. Vendors are never called for it: the breaker knows how the last calls went."""
-    checks = [*checks_of_worker(runtime), *_targets(catalog, guard)]
+def checks_of_server(
+    runtime: Runtime, catalog: Catalog, guard: Guard, outcomes: LastOutcomes
+) -> tuple[HealthCheck, ...]:
+    """All that a server depends on. Vendors are never called for it: what the last calls met is known."""
+    checks = [*checks_of_worker(runtime), *_targets(catalog, guard, outcomes)]
     if runtime.settings.local_models_enabled:
         checks.append(_model_server(runtime))
     return tuple(checks)
@@ -51,8 +55,13 @@ def _postgres(runtime: Runtime) -> HealthCheck:
 def _job_queue(runtime: Runtime) -> HealthCheck:
     async def probe() -> None:
         async with runtime.database.role(Role.JOBS) as session:
-            if await jobs.n_live_workers(session, stalled_after_s=STALLED_AFTER_S) == 0:
-                raise DependencyAway("no worker is alive: documents are not ingested")
+            state = await jobs.state(session, stalled_after_s=STALLED_AFTER_S)
+        if state.n_live_workers == 0:
+            raise DependencyAway("no worker is alive: documents are not ingested")
+        if state.n_stalled > 0:
+            raise DependencyAway("jobs were left by their worker, and nobody goes on with them")
+        if state.longest_wait_s > runtime.settings.max_job_wait_s:
+            raise DependencyAway(f"a job has been waiting for {state.longest_wait_s:.0f} s")
 
     return HealthCheck(name="job queue", critical=False, probe=probe)
 
@@ -82,17 +91,24 @@ def _model_server(runtime: Runtime) -> HealthCheck:
     return HealthCheck(name="local model", critical=False, probe=probe)
 
 
-def _targets(catalog: Catalog, guard: Guard) -> Iterable[HealthCheck]:
+def _targets(catalog: Catalog, guard: Guard, outcomes: LastOutcomes) -> Iterator[HealthCheck]:
     """One check a target that can be away: the models of this process have checks of their own."""
     targets = {target.id: target for alias in catalog.aliases() for target in catalog.chain(alias)}
     for target in targets.values():
         if target.transport == "bridge" and not target.is_local:
-            yield _target(target.id, guard)
+            yield _target(target.id, guard, outcomes)
 
 
-def _target(target_id: str, guard: Guard) -> HealthCheck:
+def _target(target_id: str, guard: Guard, outcomes: LastOutcomes) -> HealthCheck:
+    """Not critical, and all of them together are not either: documents are answered, and a restart mends no vendor."""
+
     async def probe() -> None:
-        if guard.states().get(target_id) == "open":
-            raise CircuitOpen("calls fail, so none are sent until the next probe")
+        breaker, failure = guard.states().get(target_id), outcomes.failure_of(target_id)
+        if breaker in {"open", "half_open"}:
+            raise DependencyAway("its calls failed: it is spared, and then tried with one call")
+        if failure == UpstreamMisconfigured.code:  # says nothing about its being there, so no breaker opens
+            raise DependencyAway("it refused the last call: look at its key, address and model name")
+        if breaker is None and failure is not None:  # no resilience plugin: there is nothing but the last call
+            raise DependencyAway("the last call failed")
 
-    return HealthCheck(name=f"model {target_id}", critical=False, probe=probe)
+    return HealthCheck(name=f"model {target_id}", critical=False, probe=probe, is_target=True)

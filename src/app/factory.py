@@ -28,10 +28,11 @@ from app.http.request import request_class
 from app.knowledge.files.routes import files_router
 from app.knowledge.stores.routes import router as stores_router
 from app.llm.catalog import Catalog, load_catalog
+from app.llm.outcomes import LastOutcomes
 from app.models.routes import list_models, retrieve_model
 from app.operations.health.routes import get_health, get_liveness, get_readiness
 from app.operations.health.service import HealthService
-from app.operations.listener import each_on_its_listener
+from app.operations.listener import by_operator, each_on_its_listener
 from app.operations.plugins.routes import list_plugins
 from app.runtime import Runtime
 from app.services import services
@@ -76,7 +77,8 @@ def build_app(env: Mapping[str, str]) -> Litestar:
     capabilities.logs.conceal(_keys_of(catalog))
     for warning in catalog.warnings:
         logger.warning("MODELS_CONFIG: %s", warning)
-    health = _health(parts, checks_of_server(runtime, catalog, capabilities.guard))
+    outcomes = LastOutcomes()
+    health = _health(parts, checks_of_server(runtime, catalog, capabilities.guard, outcomes))
     app = Litestar(
         route_handlers=[
             create_chat_completion,
@@ -91,8 +93,8 @@ def build_app(env: Mapping[str, str]) -> Litestar:
         ],
         dependencies={
             **dependencies(capabilities.anonymous),
-            **_given(services(catalog, runtime, capabilities)),
-            **_given({"health": health, "plugin_states": parts.plugin_states}),
+            **_given(services(catalog, runtime, capabilities, outcomes)),
+            **_operations(parts, health),
         },
         guards=[each_on_its_listener(settings.management_port)] if settings.management_port else None,
         plugins=parts.plugins,
@@ -115,7 +117,7 @@ def build_worker_app(env: Mapping[str, str]) -> Litestar:
     health = _health(parts, checks_of_worker(parts.runtime))
     app = Litestar(
         route_handlers=[*OPERATIONS_ROUTES],
-        dependencies=_given({"health": health, "plugin_states": parts.plugin_states}),
+        dependencies=_operations(parts, health),
         plugins=parts.plugins,
         logging_config=None,
         exception_handlers=exception_handlers,
@@ -159,6 +161,12 @@ def _health(parts: Parts, checks: tuple[HealthCheck, ...]) -> HealthService:
         interval_s=parts.settings.health_check_interval_s,
         timeout_s=parts.settings.health_check_timeout_s,
     )
+
+
+def _operations(parts: Parts, health: HealthService) -> dict[str, Provide]:
+    """What the routes of operations may name."""
+    given = _given({"health": health, "plugin_states": parts.plugin_states})
+    return {**given, "by_operator": by_operator(parts.settings.management_port, parts.capabilities.anonymous)}
 
 
 def _lifespan(

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Mapping
 
+from app.data_directory import make_data_directory
 from app.database.embedded import embedded_postgres
 from app.database.engine import Database
 from app.database.errors import SchemaDrift
@@ -97,6 +98,7 @@ class Runtime:
 
     @contextlib.asynccontextmanager
     async def _living(self, *, chat: bool, worker: bool) -> AsyncGenerator[None]:
+        make_data_directory(self.settings)
         async with contextlib.AsyncExitStack() as stack:
             migrate = not self.settings.is_production
             url = await stack.enter_async_context(database_url(self.settings, migrate=migrate))

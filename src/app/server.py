@@ -28,12 +28,18 @@ logger = logging.getLogger("server")
 LISTEN_BACKLOG = 2048
 """uvicorn's own default: connections that wait to be accepted during a burst."""
 
+LAST_REQUESTS_S = 1.0
+"""What a connection without any request yet gets when the listener is closed: some round trips."""
+
+POLL_S = 0.02
+"""Between two looks at those."""
+
 
 def run(env: Mapping[str, str], sock: socket.socket, management: socket.socket | None = None) -> int:
     """Serve on `sock` until SIGTERM or SIGINT; health, metrics and plugins on `management`, if given.
 
     At the first signal readiness answers 503 while requests are still taken for SHUTDOWN_DELAY_S; then running streams
-    may go on for SHUTDOWN_GRACE_S; then everything is stopped, children last. A second signal ends the delay.
+    may go on for SHUTDOWN_GRACE_S; then everything is stopped, children last. Each further signal ends one of the two.
     Returns: the exit code. Raises: WattosError when it cannot start; uvicorn's stack trace of it is left out.
     """
     settings = read_environment(env).settings
@@ -48,7 +54,10 @@ def run(env: Mapping[str, str], sock: socket.socket, management: socket.socket |
 
 
 def run_worker(env: Mapping[str, str], management: socket.socket | None) -> int:
-    """Work on jobs until SIGTERM or SIGINT; health, metrics and plugins are on `management`, if given."""
+    """Work on jobs until SIGTERM or SIGINT; health, metrics and plugins are on `management`, if given.
+
+    Raises: WattosError when it cannot start.
+    """
     settings = read_environment(env).settings
     app = build_worker_app(env)
     if management is not None:
@@ -62,12 +71,17 @@ def run_worker(env: Mapping[str, str], management: socket.socket | None) -> int:
         async with app.lifespan():
             await stop.wait()
 
-    asyncio.run(work())
+    try:
+        asyncio.run(work())
+    except Exception:
+        if (failure := app.state.get(STARTUP_FAILURE)) is not None:
+            raise failure from None  # Litestar puts it into a group, stack trace and all
+        raise
     return 0
 
 
 class DrainingServer(uvicorn.Server):
-    """At the first signal it says that it will stop, and stops `delay_s` later; at the second it stops at once.
+    """At the first signal it says that it will stop, and stops `delay_s` later.
 
     On `management` the same app is served from before its start until after its end.
     """
@@ -103,17 +117,67 @@ class DrainingServer(uvicorn.Server):
             await serving
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """uvicorn's signal handler."""
+        """uvicorn's signal handler. It may interrupt whatever holds a lock, so all else happens in the loop."""
+        if self._loop is None:
+            super().handle_exit(sig, frame)
+        else:
+            self._loop.call_soon_threadsafe(self._on_signal)
+
+    def _on_signal(self) -> None:
+        if self.should_exit:
+            for task in list(self.server_state.tasks):
+                task.cancel("told to stop again")
+        elif self._is_draining or not self.started or self._delay_s == 0:
+            self._drain()
+            self.should_exit = True
+        else:
+            self._drain()
+            logger.info("stopping in %g s: not ready any more", self._delay_s)
+            asyncio.get_running_loop().call_later(self._delay_s, setattr, self, "should_exit", True)
+
+    def _drain(self) -> None:
+        if self._is_draining:
+            return
+        self._is_draining = True
         health = self.app.state.get(HEALTH)
         if isinstance(health, HealthService):
             health.drain()
-        if self._is_draining or not self.started or self._delay_s == 0 or self._loop is None:
-            super().handle_exit(sig, frame)
-            return
-        self._is_draining = True
-        logger.info("stopping in %g s: not ready any more", self._delay_s)
-        # The loop sleeps while a signal is handled: it has to be woken up.
-        self._loop.call_soon_threadsafe(self._loop.call_later, self._delay_s, super().handle_exit, sig, frame)
+        # Who keeps a connection open should open the next one elsewhere. uvicorn makes its list of default headers anew
+        # every second from the config's.
+        close = [(b"connection", b"close")]
+        self.config.encoded_headers = [*self.config.encoded_headers, *close]
+        self.server_state.default_headers = [*self.server_state.default_headers, *close]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn would reset connections that it has not accepted yet, and close those whose first request is on its
+        way: calls that began while the listener was open.
+        """
+        waiting = [connection for sock in sockets or [] for connection in self._close_listener(sock)]
+        for connection in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(self._new_protocol, connection)
+        for _ in range(round(LAST_REQUESTS_S / POLL_S)):
+            if all(c.cycle for c in self.server_state.connections if isinstance(c, GuardedProtocol)):
+                break
+            await asyncio.sleep(POLL_S)
+        await super().shutdown(sockets)
+
+    def _close_listener(self, sock: socket.socket) -> list[socket.socket]:
+        """Returns: the connections that waited to be accepted."""
+        waiting: list[socket.socket] = []
+        with sock.dup() as listener:
+            listener.setblocking(False)
+            for server in self.servers:
+                server.close()
+            sock.close()
+            with contextlib.suppress(OSError):  # nobody waits any more, or who did has left
+                while True:
+                    waiting.append(listener.accept()[0])
+        return waiting
+
+    def _new_protocol(self) -> asyncio.Protocol:
+        """As uvicorn makes it."""
+        values = {"config": self.config, "server_state": self.server_state, "app_state": self.lifespan.state}
+        return self.config.http_protocol_class(**values)  # pyright: ignore[reportCallIssue]  # typed as any protocol
 
 
 class ManagementServer(uvicorn.Server):

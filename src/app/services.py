@@ -14,6 +14,7 @@ from app.knowledge.retrieval.service import VectorRetriever
 from app.knowledge.stores.service import VectorStoresService
 from app.llm.catalog import Catalog
 from app.llm.chain import Chain
+from app.llm.outcomes import LastOutcomes
 from app.llm.transports.bridge import BridgeTransport
 from app.llm.transports.embedder import EmbedderTransport
 from app.local_models.model_server import LocalModelServer
@@ -21,7 +22,7 @@ from app.runtime import Runtime
 from plugins.contract.capabilities import Capabilities
 
 
-def services(catalog: Catalog, runtime: Runtime, capabilities: Capabilities) -> dict[str, Any]:
+def services(catalog: Catalog, runtime: Runtime, capabilities: Capabilities, outcomes: LastOutcomes) -> dict[str, Any]:
     """What route handlers may ask for, by name."""
     # A person waits for the answer: its statements go before documents that are being ingested.
     answerer = ExtractiveAnswerer(functools.partial(runtime.timed_embedder.embed, urgent=True))
@@ -33,6 +34,7 @@ def services(catalog: Catalog, runtime: Runtime, capabilities: Capabilities) -> 
         guard=capabilities.guard,
         meter=capabilities.meter,
         slow_log=capabilities.slow_log,
+        outcomes=outcomes,
     )
     chat = ChatService(
         catalog=catalog,

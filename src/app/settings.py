@@ -98,6 +98,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     min_free_disk_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 50)] = 256 * 1024 * 1024
     """With less free space under DATA_DIR health is degraded: half of the largest upload by default."""
 
+    max_job_wait_s: Annotated[float, msgspec.Meta(ge=1, le=30 * 24 * 3600)] = 900.0
+    """With a job that has been waiting longer in seconds health is degraded: too few workers, or one that is stuck.
+    15 minutes are half a million words at the local embedder's five passages a second."""
+
     @property
     def drain_s(self) -> float:
         if self.shutdown_delay_s is not None:

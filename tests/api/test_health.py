@@ -75,6 +75,28 @@ def test_a_target_that_is_away_degrades_and_is_named(managed: tuple[Gateway, str
     assert len(gateway.upstream.requests) == n_before + 1
 
 
+@pytest.mark.requirement("OBS-6")
+def test_targets_are_named_to_the_administrator_alone(tmp_path: Path) -> None:
+    """Beside the API anyone may ask: how many models are away, yes; their names only with the administrator's key."""
+    env = {"LOCAL_MODELS_ENABLED": "false", "PLUGINS_OBSERVABILITY_ENABLED": "false"}
+    with running_gateway(tmp_path, env) as gateway, gateway.server.admin() as administrator:
+
+        def names(client: httpx.Client) -> set[str]:
+            return {check["name"] for path in ("/health", "/health/readiness") for check in asked(client, path)}
+
+        def asked(client: httpx.Client, path: str) -> list[dict[str, str]]:
+            report = client.get(path).json()
+            assert report["targets"]["total"] > 5
+            checks: list[dict[str, str]] = report["checks"]
+            return checks
+
+        with gateway.http() as tenant, gateway.http(key="sk-wattos-nonsense") as nobody:
+            for client in (tenant, nobody):
+                assert names(client) == {"postgres", "job queue", "disk"}
+        assert "model openai/gpt" in names(administrator)
+        assert administrator.get("/health/metrics").status_code == 404  # observability is off, and health is not
+
+
 def test_health_shows_no_secret_and_no_address(managed: tuple[Gateway, str]) -> None:
     """Names, states and times: no host, no key, no path, no text of an exception."""
     gateway, management = managed
@@ -150,6 +172,7 @@ def test_without_a_management_port_operations_are_beside_the_api(tmp_path: Path)
         for path in OPERATIONS:
             assert httpx.get(f"{server.url}{path}").status_code == 200
         checks = httpx.get(f"{server.url}/health").json()["checks"]
+        assert all("targets" in httpx.get(f"{server.url}{path}").json() for path in ("/health", "/health/readiness"))
     page = (ROOT / "docs" / "HEALTH.md").read_text()
     rows = re.findall(r"^\| `([^`]+)` \| (yes|no) \|", page, flags=re.M)
     assert {(c["name"], "yes" if c["critical"] else "no") for c in checks} == {r for r in rows if r[0] != "model …"}

@@ -78,6 +78,17 @@ def test_production_refuses_what_is_only_good_for_trying(
     assert "changeme" not in refused.stderr.replace("change-me", "")
 
 
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("worker",)], ids=lambda c: c[0])
+def test_a_data_directory_that_cannot_be_made_is_refused_at_start(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """And not at the first upload: the last line names value, reason and remedy; no stack trace."""
+    (tmp_path / "file").touch()
+    refused = wattos(environment(tmp_path / "file" / "data", DATABASE_URL=DATABASE), *command)
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith(f"wattos: DATA_DIR='{tmp_path}/file/data' cannot be used (Not a directory): give a")
+    assert "Traceback" not in refused.stdout
+
+
 @pytest.mark.parametrize("command", [("serve", "--port", "0"), ("worker",), ("settings",)], ids=lambda c: c[0])
 def test_a_misspelt_setting_keeps_every_command_from_starting(tmp_path: Path, command: tuple[str, ...]) -> None:
     """The server, the worker and the list alike."""

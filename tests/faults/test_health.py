@@ -1,10 +1,10 @@
-"""Health while a dependency is really frozen or gone, and while the process leaves."""
+"""Health while a dependency is really frozen or missing."""
 
 from __future__ import annotations
 
 import os
 import signal
-import threading
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +14,23 @@ import httpx
 import pytest
 
 from app.database.cluster import Cluster
-from gateway import running_gateway
 from server import RunningServer, environment, running
-from upstream import answers
 
-FAST = {"LOCAL_MODELS_ENABLED": "false", "HEALTH_CHECK_INTERVAL_S": "0.3", "HEALTH_CHECK_TIMEOUT_S": "0.5"}
+INTERVAL_S, TIMEOUT_S = 0.5, 0.5
+FAST = {
+    "LOCAL_MODELS_ENABLED": "false",
+    "HEALTH_CHECK_INTERVAL_S": str(INTERVAL_S),
+    "HEALTH_CHECK_TIMEOUT_S": str(TIMEOUT_S),
+}
+
+NOTICED_S = INTERVAL_S * 1.1 + TIMEOUT_S
+"""When a dependency's loss is known at the latest."""
+
+COVERED_S = 1.0
+"""How long keys that were just seen are still known."""
+
+SLACK_S = 2.0
+"""Of a machine that has other things to do."""
 
 
 def eventually(condition: Callable[[], bool], what: str, within_s: float = 20.0) -> None:
@@ -28,8 +40,20 @@ def eventually(condition: Callable[[], bool], what: str, within_s: float = 20.0)
         time.sleep(0.02)
 
 
-def ready(server: RunningServer) -> int:
+def health(server: RunningServer) -> dict[str, object]:
+    report: dict[str, object] = httpx.get(f"{server.url}/health", timeout=5).json()
+    return report
+
+
+def readiness(server: RunningServer) -> int:
     return httpx.get(f"{server.url}/health/readiness", timeout=5).status_code
+
+
+def check(report: dict[str, object], name: str) -> dict[str, object]:
+    checks = report["checks"]
+    assert isinstance(checks, list)
+    (found,) = [one for one in checks if one["name"] == name]
+    return dict(found)
 
 
 @contextmanager
@@ -48,84 +72,73 @@ def frozen_postgres(data_dir: Path) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("health") / "data"
+
+
+@pytest.fixture(scope="module")
+def server(data_dir: Path) -> Iterator[RunningServer]:
+    with running(environment(data_dir, **FAST), data_dir.parent / "log") as ready:
+        yield ready
+
+
 @pytest.mark.requirement("OBS-6")
-def test_a_frozen_database_is_told_without_waiting_for_it(tmp_path: Path) -> None:
-    """Probes answer at once, whatever hangs: alive all the time, not ready soon, and ready again."""
-    with running(environment(tmp_path / "data", **FAST), tmp_path / "log") as server, httpx.Client() as probe:
-        with frozen_postgres(tmp_path / "data"):
-            slowest_s = 0.0
-
-            def is_unhealthy() -> bool:
-                nonlocal slowest_s
-                began_s = time.monotonic()
-                status = probe.get(f"{server.url}/health/readiness", timeout=5).status_code
-                slowest_s = max(slowest_s, time.monotonic() - began_s)
-                return status == 503
-
-            eventually(is_unhealthy, "not ready")
-            report = probe.get(f"{server.url}/health").json()
-            (postgres,) = [check for check in report["checks"] if check["name"] == "postgres"]
-            assert postgres["message"] == "no answer within 0.5 s"
-            assert probe.get(f"{server.url}/health/liveness").status_code == 200
-            # The database would answer after minutes; a probe is given up after one second by default.
-            assert slowest_s < 1
-        eventually(lambda: ready(server) == 200, "ready again")
-
-
-@pytest.mark.requirement("OBS-5")
-def test_readiness_falls_before_the_listener_and_no_call_is_lost(tmp_path: Path) -> None:
-    """From SIGTERM on readiness is 503, and calls are answered until the delay is over; a running stream ends whole."""
-    env = {**FAST, "SHUTDOWN_DELAY_S": "2", "SHUTDOWN_GRACE_S": "20"}
-    with running_gateway(tmp_path, env) as gateway:
-        gateway.upstream.on("gpt", answers("one two three four five six", chunks=6, delay_s=0.6))
-        gateway.upstream.on("spare", answers("pong"))
-        texts: list[str] = []
-
-        def stream() -> None:
-            chunks = gateway.openai().chat.completions.create(
-                model="chat", messages=[{"role": "user", "content": "count"}], stream=True
-            )
-            texts.extend(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-
-        streaming = threading.Thread(target=stream)
-        streaming.start()
-        eventually(lambda: bool(texts), "the stream began")
-        os.kill(gateway.server.process.pid, signal.SIGTERM)
-        eventually(lambda: ready(gateway.server) == 503, "readiness fell", within_s=1)
-        assert httpx.get(f"{gateway.server.url}/health").json()["draining"] is True
-        n_answered = 0
-        while True:
-            try:
-                answer = gateway.ask("spare")
-            except httpx.ConnectError:  # the listener is closed: no call was begun
-                break
-            assert answer.status_code == 200
-            n_answered += 1
-        assert n_answered > 10
-        streaming.join(20)
-        assert "".join(texts) == "one two three four five six"
-        assert gateway.server.process.wait(20) == 0
-
-
-def test_a_second_signal_ends_the_delay(tmp_path: Path) -> None:
-    """Whoever presses Ctrl-C twice does not want to wait."""
-    env = environment(tmp_path / "data", **FAST, SHUTDOWN_DELAY_S="60")
-    with running(env, tmp_path / "log") as server:
-        os.kill(server.process.pid, signal.SIGTERM)
-        eventually(lambda: ready(server) == 503, "draining", within_s=2)
+def test_a_frozen_database_degrades_first_and_then_takes_readiness_and_comes_back(
+    server: RunningServer, data_dir: Path
+) -> None:
+    """Noticed within interval and time-out; degraded while the key cache covers it, then not ready; ready when back."""
+    eventually(lambda: health(server)["status"] == "healthy", "all is well")
+    with frozen_postgres(data_dir):
         began_s = time.monotonic()
-        assert server.process.poll() is None
-        os.kill(server.process.pid, signal.SIGTERM)
-        assert server.process.wait(20) == 0
-        assert time.monotonic() - began_s < 20
+        eventually(lambda: health(server)["status"] == "degraded", "noticed", within_s=NOTICED_S + SLACK_S)
+        assert readiness(server) == 200, "the key cache covers it"
+        eventually(lambda: readiness(server) == 503, "not ready", within_s=COVERED_S + SLACK_S)
+        assert time.monotonic() - began_s > COVERED_S
+        postgres = check(health(server), "postgres")
+        assert (postgres["status"], postgres["critical"]) == ("unhealthy", True)
+        assert postgres["message"] == f"no answer within {TIMEOUT_S:g} s"
+    # The connection that waited for the frozen server is given up first: see CHECKOUT_TIMEOUT_S.
+    eventually(lambda: readiness(server) == 200, "ready again")
+
+
+@pytest.mark.requirement("OBS-6")
+def test_a_probe_never_waits_for_a_dependency(server: RunningServer, data_dir: Path) -> None:
+    """With the database frozen it takes as long as without: milliseconds, though the database answers never."""
+    paths = ("/health/liveness", "/health/readiness", "/health")
+    took_s: dict[str, list[float]] = {path: [] for path in paths}
+    with httpx.Client(base_url=server.url) as probe, frozen_postgres(data_dir):
+        eventually(lambda: readiness(server) == 503, "not ready")
+        for _ in range(100):
+            for path in paths:
+                began_s = time.monotonic()
+                probe.get(path)
+                took_s[path].append(time.monotonic() - began_s)
+    # About 2 ms with the client's part on an idle machine; the median shrugs off what else runs here.
+    assert all(statistics.median(took) < 0.05 for took in took_s.values()), took_s
+    eventually(lambda: readiness(server) == 200, "ready again")
 
 
 @pytest.mark.requirement("OBS-6")
 def test_a_queue_without_a_worker_degrades(tmp_path: Path) -> None:
-    """Documents would wait for ever: health says so, and chat goes on."""
-    with running(environment(tmp_path / "data", **FAST, WORKER_ENABLED="false"), tmp_path / "log") as server:
-        report = httpx.get(f"{server.url}/health").json()
+    """Documents would wait for ever: health says so, and chat goes on. However often it is asked, it asks nobody."""
+    env = environment(
+        tmp_path / "data", **{**FAST, "WORKER_ENABLED": "false", "HEALTH_CHECK_INTERVAL_S": "300", "LOG_LEVEL": "warn"}
+    )
+    with running(env, tmp_path / "log") as server:
+        report = health(server)
         assert report["status"] == "degraded"
-        (queue,) = [check for check in report["checks"] if check["name"] == "job queue"]
-        assert queue["message"].startswith("no worker is alive")
-        assert ready(server) == 200
+        assert str(check(report, "job queue")["message"]).startswith("no worker is alive")
+        assert readiness(server) == 200
+        before = n_queries(server)
+        with httpx.Client(base_url=server.url) as probe:
+            for _ in range(200):
+                probe.get("/health/readiness")
+                probe.get("/health")
+        # What is away (the queue) is asked about every second; reading the metrics asks for the queue's depth.
+        assert n_queries(server) - before < 100
+
+
+def n_queries(server: RunningServer) -> float:
+    lines = httpx.get(f"{server.url}/health/metrics").text.splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("db_queries_total"))

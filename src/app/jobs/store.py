@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from procrastinate import App
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -38,8 +39,24 @@ _COUNT = text(
     """
 )
 
-_LIVE_WORKERS = text(
-    "select count(*) from jobs.procrastinate_workers where last_heartbeat > now() - make_interval(secs => :seconds)"
+_STATE = text(
+    """
+    with live as (
+        select id from jobs.procrastinate_workers where last_heartbeat > now() - make_interval(secs => :stalled_after_s)
+    )
+    select (select count(*) from live) as n_live_workers,
+           (select count(*) from jobs.procrastinate_jobs
+            where queue_name = :queue and status = 'doing'
+              and (worker_id is null or worker_id not in (select id from live))) as n_stalled,
+           -- The oldest alone: jobs are taken in this order, and it has an index.
+           coalesce((select extract(epoch from now() - coalesce(job.scheduled_at, deferred.at))
+                     from (select id, scheduled_at from jobs.procrastinate_jobs
+                           where queue_name = :queue and status = 'todo' and coalesce(scheduled_at, now()) <= now()
+                           order by priority desc, id limit 1) as job
+                     left join jobs.procrastinate_events as deferred
+                       on deferred.job_id = job.id and deferred.type = 'deferred'
+                     limit 1), 0)::float8 as longest_wait_s
+    """
 )
 
 _RETRY_FAILED = """
@@ -72,6 +89,17 @@ async def count(session: AsyncSession) -> dict[str, int]:
     return {row.state: row.n_jobs for row in rows}
 
 
-async def n_live_workers(session: AsyncSession, *, stalled_after_s: float) -> int:
-    """Workers, of all processes, with a heartbeat within that time."""
-    return int((await session.execute(_LIVE_WORKERS, {"seconds": stalled_after_s})).scalar_one())
+class QueueState(msgspec.Struct, frozen=True, kw_only=True):
+    """How the queue of all processes is doing."""
+
+    n_live_workers: int
+    n_stalled: int
+    """Jobs whose worker has no heartbeat: nobody works on them."""
+    longest_wait_s: float
+    """How long the next job might have begun already."""
+
+
+async def state(session: AsyncSession, *, stalled_after_s: float) -> QueueState:
+    """A worker without a heartbeat within that time is dead."""
+    row = (await session.execute(_STATE, {"queue": QUEUE, "stalled_after_s": stalled_after_s})).one()
+    return QueueState(n_live_workers=row.n_live_workers, n_stalled=row.n_stalled, longest_wait_s=row.longest_wait_s)

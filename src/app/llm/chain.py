@@ -27,6 +27,7 @@ from app.llm.model import (
     Usage,
     Vectors,
 )
+from app.llm.outcomes import LastOutcomes
 from app.llm.stream import close, following, until_token, within
 from plugins.contract.errors import RetryableError, WattosError
 from plugins.contract.nulls import NullSlowLog
@@ -86,11 +87,13 @@ class Chain:
         guard: Guard,
         meter: Meter,
         slow_log: SlowLog | None = None,
+        outcomes: LastOutcomes | None = None,
     ) -> None:
         self._chat = chat
         self._embedding = embedding
         self._guard = guard
         self._instruments = Instruments(meter, slow_log or NullSlowLog())
+        self._outcomes = outcomes or LastOutcomes()
 
     async def complete(self, call: ChatCall, targets: Sequence[Target]) -> Completed:
         """Raises: what the only target raised, or AllTargetsFailed."""
@@ -139,8 +142,10 @@ class Chain:
                 value = await self._guard.call(target.id, send, retry=target is targets[-1])
             except (RetryableError, UpstreamMisconfigured) as exc:
                 failures.append((target, exc))
+                self._outcomes.failed(target.id, exc)
                 logger.warning("target %s failed: %s", target.id, exc.code)
             else:
+                self._outcomes.answered(target.id)
                 return Served(value=value, target=target, attempts=sent, began_s=began_s)
             finally:
                 waited_for_model(time.monotonic() - asked_s)

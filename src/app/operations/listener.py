@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from litestar import Request
 from litestar.connection import ASGIConnection
+from litestar.di import Provide
 from litestar.exceptions import NotFoundException
 from litestar.handlers import BaseRouteHandler
+
+from app.http.context import PRINCIPAL
+from plugins.contract.principal import Principal
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
@@ -25,3 +30,18 @@ def each_on_its_listener(management_port: int) -> Callable[[Connection, BaseRout
             raise NotFoundException
 
     return guard
+
+
+def by_operator(management_port: int | None, anonymous: Principal | None) -> Provide:
+    """The dependency `by_operator`: whether the request is from who may read names of the configuration.
+
+    That is whoever reaches the management port; without one, the administrator.
+    """
+
+    def provide(request: Request[Any, Any, Any]) -> bool:
+        if management_port is not None:
+            return True  # elsewhere the route is not found
+        principal = request.scope["state"].get(PRINCIPAL, anonymous)
+        return isinstance(principal, Principal) and principal.is_platform_admin
+
+    return Provide(provide, sync_to_thread=False)

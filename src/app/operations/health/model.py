@@ -25,6 +25,13 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     message: str = ""
 
 
+class TargetCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Models at vendors, and how many of them are away."""
+
+    total: int
+    unhealthy: int
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The whole: `degraded` when something non-critical is away, `unhealthy` when something critical is."""
 
@@ -32,6 +39,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: str
     uptime_s: float
     checks: tuple[CheckResult, ...]
+    """Those of targets are for operators alone: who else asks gets their number."""
+    targets: TargetCounts
     draining: bool = False
     """This process was told to stop: it answers, and should get no new requests."""
 

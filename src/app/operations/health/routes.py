@@ -1,4 +1,4 @@
-"""Health for probes and people. Public: it says nothing that an outsider could use."""
+"""Health for probes and people. Public: it says nothing that an outsider could use, and more to operators."""
 
 from litestar import Response, get
 
@@ -20,13 +20,16 @@ async def get_liveness() -> dict[str, str]:
     opt={**OPERATIONS, **described(also={503: Health})},
     tags=["operations"],
 )
-async def get_readiness(health: HealthService) -> Response[Health]:
+async def get_readiness(health: HealthService, by_operator: bool) -> Response[Health]:
     """May requests be sent here? 503 while a critical dependency is away, and from SIGTERM on."""
-    report = health.report()
+    report = health.report(for_operator=by_operator)
     return Response(report, status_code=200 if report.is_ready else 503)
 
 
 @get("/health", operation_id="getHealth", opt=OPERATIONS, tags=["operations"])
-async def get_health(health: HealthService) -> Health:
-    """Every dependency with its state, its response time, and how long ago it was asked."""
-    return health.report()
+async def get_health(health: HealthService, by_operator: bool) -> Health:
+    """Every dependency with its state, its response time, and how long ago it was asked.
+
+    Each target by name, too, on the management port and for the administrator.
+    """
+    return health.report(for_operator=by_operator)

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Sequence
 
-from app.operations.health.model import LEVELS, CheckResult, Health, Status, overall
+from app.operations.health.model import LEVELS, CheckResult, Health, Status, TargetCounts, overall
 from plugins.contract.errors import WattosError
 from plugins.contract.health import HealthCheck
 from plugins.contract.ports import Meter
@@ -88,13 +88,15 @@ class HealthService:
         scale = "2 healthy, 1 degraded, 0 unhealthy."
         self._status = meter.gauge("health_status", f"The whole: {scale} While draining, 0.")
         self._check_status = meter.gauge("health_check_status", f"Each dependency: {scale}", ("check",))
+        meter.sample(self._show)  # what is covered for a while, or stale, changes without being asked
 
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncGenerator[None]:
         """Every dependency has been asked once when this opens; they are asked on until it closes."""
-        await asyncio.gather(*(self._ask(watched) for watched in self._watched))
-        tasks = [asyncio.create_task(self._watch(w), name=f"health: {w.check.name}") for w in self._watched]
+        tasks: list[asyncio.Task[None]] = []
         try:
+            await asyncio.gather(*(self._ask(watched) for watched in self._watched))
+            tasks += [asyncio.create_task(self._watch(w), name=f"health: {w.check.name}") for w in self._watched]
             yield
         finally:
             for task in (*tasks, *self._probing.values()):
@@ -108,16 +110,18 @@ class HealthService:
         self._draining = True
         self._status.set(0)
 
-    def report(self) -> Health:
+    def report(self, *, for_operator: bool = True) -> Health:
         """From memory: no dependency is asked."""
         now_s = time.monotonic()
         stale_after_s = self._interval_s * (1 + JITTER) + self._timeout_s + STALE_MARGIN_S
-        results = tuple(watched.result(now_s, stale_after_s) for watched in self._watched)
+        results = [(w.check, w.result(now_s, stale_after_s)) for w in self._watched]
+        targets = [result for check, result in results if check.is_target]
         return Health(
-            status=overall(results),
+            status=overall([result for _, result in results]),
             version=self._version,
             uptime_s=round(now_s - self._started_s, 1),
-            checks=results,
+            checks=tuple(result for check, result in results if for_operator or not check.is_target),
+            targets=TargetCounts(total=len(targets), unhealthy=sum(r.status != "healthy" for r in targets)),
             draining=self._draining,
         )
 
@@ -144,9 +148,9 @@ class HealthService:
         now_s = time.monotonic()
         watched.said(message, (now_s - began_s) * 1000, now_s)
         self._duration.observe((now_s - began_s) * 1000, name)
-        self._show()
+        await self._show()
 
-    def _show(self) -> None:
+    async def _show(self) -> None:
         health = self.report()
         self._status.set(0 if self._draining else LEVELS[health.status])
         for result in health.checks:

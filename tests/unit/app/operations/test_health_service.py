@@ -164,3 +164,16 @@ async def test_health_is_a_metric() -> None:
         assert meter.total["health_check_duration_ms", "db"] >= 2
         health.drain()
         assert meter.total["health_status",] == 0
+
+
+async def test_the_metric_follows_what_changes_without_being_asked() -> None:
+    """When nobody asks any more, or a cover is over, whoever reads the metrics sees it."""
+    meter = RecordingMeter()
+    health = HealthService([Dependency().check], version="1", meter=meter, interval_s=0.02, timeout_s=0.02)
+    async with health.watching():
+        assert meter.total["health_status",] == 2
+    await eventually(lambda: not health.report().is_ready)
+    assert meter.total["health_status",] == 2
+    for source in meter.sources:
+        await source()
+    assert (meter.total["health_status",], meter.total["health_check_status", "db"]) == (0, 0)

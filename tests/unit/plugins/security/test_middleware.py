@@ -77,6 +77,15 @@ def test_a_valid_credential_is_the_requests_principal() -> None:
         assert api.get("/who", headers={"authorization": f"Bearer {ENV['ADMIN_KEY']}"}).json()["admin"] == "True"
 
 
+def test_a_public_route_knows_the_administrator_and_looks_up_nobody() -> None:
+    """Health answers the administrator more, and no one slower: a key's look-up would wait for the database."""
+    lookup = FakeKeyLookup({KEY.sha256: KeyRecord(principal=CALLER)})
+    with client(lookup) as api:
+        assert api.get("/open", headers={"authorization": f"Bearer {KEY.key}"}).json() == {"known": False}
+        assert api.get("/open", headers={"authorization": f"Bearer {ENV['ADMIN_KEY']}"}).json() == {"known": True}
+    assert lookup.asked == []
+
+
 def test_a_public_route_is_open_whatever_is_sent() -> None:
     """A probe has no key, and a wrong one does not matter."""
     lookup = FakeKeyLookup()
