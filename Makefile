@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+ENGINE ?= docker
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo run lint test check test-newest image-test fuzz docs fix migrate lock
+.PHONY: help setup tools demo run lint test check test-newest image image-test fuzz docs fix migrate lock
 
 help: ## show this help
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,12 +29,15 @@ lint: setup ## format, lint, types and import rules only
 	@sh scripts/lint.sh
 
 test: lint tools ## lint, types, import rules, tests (ARGS=… goes to pytest)
-	@MODELS_DIR=.data/models $(BIN)/wattos models pull && $(BIN)/python -m pytest $(ARGS)
+	@MODELS_DIR=.data/models $(BIN)/wattos models pull && $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: test ## what CI runs, which is `make test`
 
 test-newest: setup tools ## the tests again on the newest Python found
 	@sh scripts/test_newest.sh $(ARGS)
+
+image: ## build the container image (ENGINE=docker, podman or buildah; ARGS=--build-arg …)
+	@$(ENGINE) build --tag wattos:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) $(ARGS) .
 
 image-test: tools ## build the image and run it, read-only and without root (needs root and scripts/system_packages.sh)
 	@sh scripts/image_test.sh $(ARGS)

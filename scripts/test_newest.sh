@@ -12,4 +12,4 @@ if [ ! -f "$VENV/.installed" ] || [ requirements-dev.txt -nt "$VENV/.installed" 
   PYTHON="$newest" sh scripts/setup.sh
 fi
 MODELS_DIR=.data/models "$VENV/bin/wattos" models pull
-exec "$VENV/bin/python" -m pytest "$@"
+exec "$VENV/bin/python" -m pytest -n 2 --dist loadfile "$@"
