@@ -48,4 +48,5 @@ echo "Built in $(($(date +%s) - started)) s: $(b images --format '{{.Size}}' "$i
 container=$(b from "$image")
 b inspect --type image "$image" >"$work/image.json"
 root=$(b mount "$container")
-IMAGE_ROOT=$root IMAGE_JSON="$work/image.json" .venv/bin/python -m pytest -p no:cacheprovider tests/image "$@"
+IMAGE_ROOT=$root IMAGE_JSON="$work/image.json" IMAGE_REPORT="$work/resident.txt" .venv/bin/python -m pytest -p no:cacheprovider tests/image "$@"
+echo "Memory in use, children included:" && cat "$work/resident.txt"

@@ -1,136 +1,93 @@
-"""What is in `deploy/` is valid, and says nothing that WattOS does not understand."""
+"""What is in `deploy/`, and the Dockerfile, is valid and says nothing that WattOS does not understand."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from app.environment import read_environment
-from app.settings import GROUP, read_settings
-from plugins.contract.discovery import BUILT_IN, toggle_of
-from plugins.contract.settings import settings_of
+from app.settings import Settings
+from arch.deployment import DEPLOY, KNOWN, VERSION, memory_bytes, read_env
+from plugins.contract.errors import SettingsError
 from server import ROOT
 
-DEPLOY = ROOT / "deploy"
-KNOWN = {toggle_of(name) for name in BUILT_IN} | {
-    setting.variable
-    for setting in settings_of(
-        [GROUP, *(g for name in BUILT_IN for g in importlib.import_module(f"plugins.{name}.config").SETTINGS)]
-    )
-}
-FILLED_IN = {"<admin-key>": "q7Vn2mXc9Lr4Ts8Bd1Wz6Kp3Hf5Jg0Ya", "<database-password>": "d8s-Kq2-vP1"}
-
-
-def read_env(name: str) -> dict[str, str]:
-    """A file of `deploy/env`, with its placeholders filled in."""
-    text = (DEPLOY / "env" / name).read_text()
-    for placeholder, value in FILLED_IN.items():
-        text = text.replace(placeholder, value)
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return dict(line.split("=", 1) for line in lines)
+OURS = ("migrate", "server", "worker")
+LARGEST_DOCUMENT_BYTES = 1_300_000_000
+"""What reading the largest DOCX that is let in takes (`PARSE_MEMORY_BYTES`); a worker reads two at a time."""
 
 
 @pytest.fixture(scope="module")
-def manifests() -> list[dict[str, Any]]:
-    """Everything that `kubectl apply -k` would send."""
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed")
-    run = subprocess.run(
-        ["kubectl", "kustomize", str(DEPLOY / "kubernetes/overlays/small")], capture_output=True, text=True, check=True
-    )
-    assert run.stderr == ""
-    return list(yaml.safe_load_all(run.stdout))
-
-
-def pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {m["metadata"]["name"]: m["spec"]["template"]["spec"] for m in manifests if "template" in m.get("spec", {})}
+def compose() -> dict[str, Any]:
+    """`deploy/compose.yaml`, YAML's own merges done, variables not filled in."""
+    document: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    return document
 
 
 @pytest.mark.requirement("DEL-2")
-def test_manifests_are_valid_kubernetes(manifests: list[dict[str, Any]], tmp_path: Path) -> None:
-    """Against Kubernetes' own schemas, strictly: no unknown field."""
-    file = tmp_path / "all.yaml"
-    file.write_text(yaml.safe_dump_all(manifests))
-    validate = Path(sys.executable).with_name("kubernetes-validate")
-    run = subprocess.run([validate, "--strict", file], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.count(" passed ") + run.stderr.count(" passed ") == len(manifests)
+def test_compose_keeps_to_the_specification(compose: dict[str, Any]) -> None:
+    """Every key is one that the Compose Specification knows, with a value of its type."""
+    models = pytest.importorskip("compose_pydantic.models", reason="compose-pydantic is not installed")
+    # Its models, made from the specification's schema, leave out the patterns: `x-…` is allowed at the top.
+    models.ComposeSpecification.model_validate({k: v for k, v in compose.items() if not k.startswith("x-")})
 
 
 @pytest.mark.requirement("DEL-2")
-def test_pods_run_with_least_privilege(manifests: list[dict[str, Any]]) -> None:
-    """No root, read-only root file system, no capability, no token, no service links; images are pinned."""
-    assert set(pods(manifests)) == {"wattos-server", "wattos-worker", "wattos-migrate"}
-    for pod in pods(manifests).values():
-        assert pod["automountServiceAccountToken"] is False
-        assert pod["enableServiceLinks"] is False
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        (container,) = pod["containers"]
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
-        assert re.fullmatch(r"wattos:\d+\.\d+\.\d+", container["image"])
-        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
-        assert "memory" in container["resources"]["limits"]
-
-
-@pytest.mark.requirement("OBS-5")
-@pytest.mark.requirement("DEL-2")
-def test_probes_ask_the_management_port_and_stopping_has_time(manifests: list[dict[str, Any]]) -> None:
-    """Startup, liveness and readiness; and the pod outlives delay and grace."""
-    (config,) = [m["data"] for m in manifests if m["kind"] == "ConfigMap"]
-    settings = read_settings({k: v for k, v in config.items() if k != "APP_ENV"})
-    for name in ("wattos-server", "wattos-worker"):
-        (container,) = pods(manifests)[name]["containers"]
-        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-        assert ports["management"] == settings.management_port
-        paths = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
-        assert {of["path"] for of in paths.values()} == {"/health/liveness", "/health/readiness"}
-        assert paths["liveness"]["path"] == "/health/liveness"
-        assert {of["port"] for of in paths.values()} == {"management"}
-    grace_s = pods(manifests)["wattos-server"]["terminationGracePeriodSeconds"]
-    assert grace_s >= settings.drain_s + settings.shutdown_grace_s + 10
-
-
-def test_manifests_hold_no_secret_and_only_known_settings(manifests: list[dict[str, Any]]) -> None:
-    """Secrets come from a Secret that is not in the tree; every variable is one that WattOS reads."""
-    assert [m for m in manifests if m["kind"] == "Secret"] == []
-    named = {name for m in manifests if m["kind"] == "ConfigMap" for name in m["data"]}
-    for pod in pods(manifests).values():
-        named |= {variable["name"] for variable in pod["containers"][0].get("env", ())}
-    assert named <= KNOWN
-    assert not named & {"ADMIN_KEY", "DATABASE_URL"}
-
-
-@pytest.mark.requirement("DEL-2")
-def test_compose_is_sound() -> None:
-    """Pinned images, known settings, no secret, no privilege; servers start after the migration."""
-    document = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
-    services = document["services"]
-    assert set(services) == {"postgres", "migrate", "server", "worker"}
-    assert all(":" in service["image"] and "latest" not in service["image"] for service in services.values())
-    for name in ("migrate", "server", "worker"):
+def test_compose_services_run_with_least_privilege(compose: dict[str, Any]) -> None:
+    """Pinned images, read-only, no capability, bounded memory; the API on this machine alone, the rest on no port."""
+    services = compose["services"]
+    assert set(services) == {"postgres", *OURS}
+    for name, service in services.items():
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert memory_bytes(service["deploy"]["resources"]["limits"]["memory"]) >= 512 << 20
+        assert ("ports" in service) == (name == "server")
+    for name in OURS:
         service = services[name]
+        assert service["image"] == f"${{WATTOS_IMAGE:-wattos:{VERSION}}}"
+        assert service["user"] == "10001:10001"
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
-        assert set(service["environment"]) <= KNOWN
-        assert service["environment"]["ADMIN_KEY"].startswith("${ADMIN_KEY:?")
-    assert services["server"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
-    assert services["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+        assert {volume.partition(":")[2] for volume in service["volumes"]} == {"/data"}
+        assert service["tmpfs"][0].startswith("/tmp:")
     assert services["server"]["ports"] == ["127.0.0.1:8080:8080"]
-    assert document.keys() >= {"services", "volumes"}
+    assert memory_bytes(services["worker"]["deploy"]["resources"]["limits"]["memory"]) > 2 * LARGEST_DOCUMENT_BYTES
+
+
+@pytest.mark.requirement("DEL-2")
+def test_compose_starts_in_order_and_stops_in_time(compose: dict[str, Any]) -> None:
+    """The database, its health, the migration, then the rest; nobody is killed while streams may still run."""
+    services = compose["services"]
+    assert services["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    assert services["migrate"]["restart"] == "no"
+    for name in ("server", "worker"):
+        assert services[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+    delay_s = float(services["server"]["environment"]["SHUTDOWN_DELAY_S"])
+    grace_s = Settings().shutdown_grace_s
+    assert int(services["server"]["stop_grace_period"].removesuffix("s")) >= delay_s + grace_s + 10
+    tag = re.fullmatch(r"pgvector/pgvector:(\d+)\.(\d+)\.(\d+)-pg(\d+)", services["postgres"]["image"])
+    assert tag is not None
+    assert tuple(map(int, tag.groups())) >= (0, 8, 4, 15)
+
+
+@pytest.mark.requirement("DEL-2")
+def test_compose_holds_no_secret_and_only_known_settings(compose: dict[str, Any]) -> None:
+    """Secrets come from deploy/.env; its example has all that is asked for, and WattOS accepts what comes of it."""
+    given = read_env("compose.env")
+    required = set(re.findall(r"\$\{(\w+):\?", (DEPLOY / "compose.yaml").read_text()))
+    assert required == set(given)
+    for name in OURS:
+        service = compose["services"][name]
+        assert service["env_file"] == [".env"]
+        assert set(service["environment"]) <= KNOWN
+        filled_in = {
+            variable: re.sub(r"\$\{(\w+):\?[^}]*\}", lambda found: given[found[1]], value)
+            for variable, value in service["environment"].items()
+        }
+        assert "${" not in "".join(filled_in.values())
+        assert read_environment({**given, **filled_in, "DATA_DIR": "/data"}).warnings == ()
 
 
 @pytest.mark.parametrize("name", ["minimal.env", "full.env"])
@@ -144,6 +101,23 @@ def test_env_files_are_accepted_in_production(name: str) -> None:
         plugin.from_env(env)
 
 
+@pytest.mark.parametrize("name", ["minimal.env", "full.env"])
+def test_env_files_are_refused_as_they_are(name: str) -> None:
+    """Somebody who forgets to fill in the placeholders is told which, and not let in with an example's secret."""
+    with pytest.raises(SettingsError) as refused:
+        read_environment(read_env(name, filled_in=False))
+    assert "ADMIN_KEY" in refused.value.message
+    assert "DATABASE_URL" in refused.value.message
+
+
+def test_the_minimal_env_file_has_nothing_that_could_be_left_out() -> None:
+    """Each of its lines is needed: without it production refuses, or it is production that is switched on."""
+    env = read_env("minimal.env")
+    for variable in env.keys() - {"APP_ENV"}:
+        with pytest.raises(SettingsError, match=variable):
+            read_environment({name: value for name, value in env.items() if name != variable})
+
+
 def test_the_full_env_file_names_every_setting() -> None:
     """A reader finds each setting with its default, or the reason why it has none."""
     text = (DEPLOY / "env" / "full.env").read_text()
@@ -153,13 +127,17 @@ def test_the_full_env_file_names_every_setting() -> None:
 
 @pytest.mark.requirement("DEL-1")
 def test_the_dockerfile_keeps_to_its_rules() -> None:
-    """Two stages, hashed requirements, a numeric user, a health check, an allow-list of what is copied."""
+    """Two stages on a pinned base, hashed requirements, a numeric user, a health check; copied is what is allowed."""
     text = (ROOT / "Dockerfile").read_text()
-    assert len(re.findall(r"^FROM ", text, flags=re.M)) == 2
+    assert re.search(r"^ARG BASE=\S+:\d+\.\d+\.\d+-slim-\w+$", text, flags=re.M)
+    assert re.findall(r"^FROM (\S+)", text, flags=re.M) == ["${BASE}", "${BASE}"]
+    assert re.search(rf"^ARG VERSION={re.escape(VERSION)}$", text, flags=re.M)
     assert text.count("--require-hashes") == 2
     assert re.search(r"^USER 10001:10001$", text, flags=re.M)
     assert json.loads(re.findall(r"^ENTRYPOINT (.*)$", text, flags=re.M)[0]) == ["wattos"]
-    assert "HEALTHCHECK" in text
+    assert "\nHEALTHCHECK " in text
     ignored = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert ignored[0] == "*"
-    assert not any(word in line for line in ignored for word in (".env", ".data", ".git"))
+    allowed = {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    copied = {source for line in re.findall(r"^COPY (?!--from)(.*)$", text, flags=re.M) for source in line.split()[:-1]}
+    assert copied == allowed
