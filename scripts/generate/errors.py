@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 
 from app.http.error_table import TABLE
 from app.http.refusal import MESSAGES
@@ -79,7 +78,7 @@ In `last_error.reason` of a vector store's file; never a status. The same bytes 
 
 def pages() -> dict[str, str]:
     answers = "".join(
-        f"| `{code}` | {row.status} {HTTPStatus(row.status).phrase} | `{row.openai_type}` |"
+        f"| `{code}` | {row.status} | `{row.openai_type}` |"
         f" {'yes' if row.retryable else 'no'} | {row.meaning} | {row.remedy} |\n"
         for code, row in TABLE.items()
     )
