@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from app.http.error_table import TABLE
 from app.http.refusal import MESSAGES
 from app.knowledge.ingestion.errors import BY_CODE
