@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -31,6 +32,19 @@ def test_instruments_take_labels_in_the_order_of_their_names(meter: Meter) -> No
     meter.counter("bare_total", "Bare.").add()
     meter.histogram("duration_ms", "Duration.", ("model",)).observe(12.5, "m")
     meter.histogram("sizes_bytes", "Sizes.", buckets=(1, 2, 3)).observe(2)
+
+
+async def test_gauges_and_their_sources_are_taken(meter: Meter) -> None:
+    """What is only known when somebody asks is set by a source; a meter that nobody reads never asks it."""
+    gauge = meter.gauge("depth", "Depth.", ("state",))
+    gauge.set(3, "waiting")
+    gauge.set(-1.5, "waiting")
+    assert meter.gauge("depth", "Depth.", ("state",)) is gauge
+
+    async def source() -> None:
+        gauge.set(7, "waiting")
+
+    meter.sample(source)
 
 
 def test_asking_twice_for_a_name_gives_the_same_instrument(meter: Meter) -> None:
@@ -67,6 +81,32 @@ def test_a_name_cannot_become_something_else() -> None:
         meter.counter("calls_total", "Calls.", ("other",))
     with pytest.raises(ValueError, match="calls_total is already"):
         meter.histogram("calls_total", "Calls.", ("m",))
+
+
+async def test_sources_are_asked_when_samples_are_taken() -> None:
+    """At most once a second, all who read at once together; one that fails or hangs spoils nothing but its own."""
+    meter = PrometheusMeter()
+    depth = meter.gauge("depth", "Depth.")
+    asked = 0
+
+    async def source() -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+        depth.set(7)
+
+    async def failing() -> None:
+        raise RuntimeError("away")
+
+    async def hanging() -> None:
+        await asyncio.Event().wait()
+
+    for one in (source, failing, hanging):
+        meter.sample(one)
+    await asyncio.gather(*(meter.take_samples() for _ in range(5)))
+    await meter.take_samples()
+    assert asked == 1
+    assert "depth 7.0" in meter.exposition().decode().splitlines()
 
 
 def test_meters_share_nothing() -> None:

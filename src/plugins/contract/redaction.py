@@ -21,6 +21,8 @@ MIN_CONCEALED_CHARACTERS = 12
 MAX_CHARACTERS = 16_384
 """A longer text is cut: patterns must end. 8 exceptions of 40 frames each fit."""
 
+_MAX_DEPTH = 8  # of nested values: deeper ones are shown by their type
+_NUMBERS = frozenset((int, float, bool, type(None)))
 _MAX_REMEMBERED = 2048  # texts of at most 256 characters: half a megabyte
 _MAX_REMEMBERED_CHARACTERS = 256
 
@@ -95,30 +97,49 @@ class Redactor:
             self._clean.add(text)
         return redacted
 
+    def known(self, text: str) -> str:
+        """Without the secrets that were told, and no others: for what has the shape of an id of ours."""
+        for secret in self._concealed:
+            if secret in text:
+                text = text.replace(secret, MASK)
+        return text
+
     def _redacted(self, text: str) -> str:
         if len(text) > MAX_CHARACTERS:
             text = text[:MAX_CHARACTERS] + MASK
-        for secret in self._concealed:
-            text = text.replace(secret, MASK)
+        text = self.known(text)
         lowered = text.lower()
         if any(marker in lowered for marker in _MARKERS):
             for pattern, replacement in _PATTERNS:
                 text = pattern.sub(replacement, text)
         return text
 
-    def value(self, value: object, name: str = "") -> object:
-        """The same within mappings and sequences; whatever stands under a secret's name is blacked out whole."""
-        if isinstance(value, str):
-            return MASK if name and is_secret_name(name) else self.text(value)
-        if isinstance(value, Mapping):
-            pairs = cast("Mapping[object, object]", value).items()
-            return {self.text(str(key)): self.value(item, str(key)) for key, item in pairs}
-        if isinstance(value, list | tuple):
-            items = cast("Sequence[object]", value)
-            if len(items) == 2 and isinstance(items[0], str):  # a header
-                return [self.text(items[0]), self.value(items[1], items[0])]
-            return [self.value(item, name) for item in items]
-        return value
+    def value(self, value: object, name: str = "", depth: int = 0) -> object:
+        """As JSON has it, with the texts in it redacted; what stands under a secret's name is blacked out whole.
+
+        Of what JSON has not the type is shown: a struct, or bytes, would show all that is in it.
+        """
+        kind = type(value)
+        if kind is str:
+            text = cast("str", value)
+            return MASK if is_secret_name(name) else text if text in self._clean else self.text(text)
+        if kind in _NUMBERS:
+            return value
+        if isinstance(value, str):  # an enumeration's member
+            return self.value(str(value), name)
+        if depth < _MAX_DEPTH:
+            if isinstance(value, Mapping):
+                items = cast("Mapping[object, object]", value).items()
+                return {self.text(str(key)): self._item(item, str(key), name, depth) for key, item in items}
+            if isinstance(value, list | tuple):
+                parts = cast("Sequence[object]", value)
+                if len(parts) == 2 and isinstance(parts[0], str):  # a header
+                    return [self.text(parts[0]), self._item(parts[1], parts[0], name, depth)]
+                return [self.value(part, name, depth + 1) for part in parts]
+        return f"<{kind.__qualname__}>"
+
+    def _item(self, item: object, key: str, name: str, depth: int) -> object:
+        return self.value(item, name if name and is_secret_name(name) else key, depth + 1)
 
 
 def secrets_of(env: Mapping[str, str]) -> list[str]:

@@ -7,7 +7,6 @@ nobody began one, all of it does nothing.
 
 from __future__ import annotations
 
-import contextlib
 from contextvars import ContextVar
 from uuid import UUID
 
@@ -50,8 +49,10 @@ class doing:  # noqa: N801  # reads as what it is: `with doing(work):`
         self._token = _current.set(self._work)
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(ValueError):  # a generator may be closed in another context
+        try:  # noqa: SIM105
             _current.reset(self._token)
+        except ValueError:  # a generator may be closed in another context; `suppress` costs 0.4 µs
+            pass
 
 
 def for_tenant(tenant_id: UUID | None) -> None:

@@ -106,7 +106,7 @@ class RequestObserver:
         if request.finished:
             return
         request.finished = True
-        with contextlib.suppress(Exception):
+        try:  # noqa: SIM105
             self._report.finish(
                 request,
                 status=request.status or default_status,
@@ -114,6 +114,8 @@ class RequestObserver:
                 principal=scope["state"].get(_PRINCIPAL, self._anonymous),
                 aborted=aborted,
             )
+        except Exception:  # noqa: BLE001, S110  # whatever it is, the request goes on; `suppress` costs 0.4 µs
+            pass
 
 
 def _begin(scope: HTTPScope) -> ObservedRequest:

@@ -120,14 +120,16 @@ class LogOutput(LineHandler):
         return record
 
     def _write_waiting(self) -> None:
-        while True:
-            batch = [self._records.get()]
-            time.sleep(GATHER_S)
+        batch: list[logging.LogRecord | None] = []
+        while None not in batch:
+            if len(batch) < BATCH:  # else there is more already
+                batch = [self._records.get()]
+                time.sleep(GATHER_S)
+            else:
+                batch = []
             while len(batch) < BATCH and not self._records.empty():
                 batch.append(self._records.get())
             self._write([record for record in batch if record is not None])
-            if None in batch:
-                return
 
     def _write(self, records: list[logging.LogRecord]) -> None:
         lines: list[str] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import random
 import re
 import secrets
 import time
@@ -32,6 +34,12 @@ OVERHEAD_BUCKETS_MS = (0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _METHODS = frozenset(METHODS)
 _MAX_URL_CHARACTERS = 1024  # enough for any of our routes; a scanner's would fill the disk
+_BLANK = dict(logging.LogRecord(LOGGER.name, logging.INFO, "", 0, "", None, None).__dict__)
+"""What other handlers may look for in a record."""
+
+_ids = random.Random(secrets.randbits(256))  # noqa: S311
+"""Unique, not secret: asking the system each time lets go of the interpreter's lock (5 µs a request under load)."""
+
 _redactor = Redactor()
 """For what a caller made up; what the process must conceal is known to the log output's own."""
 
@@ -39,11 +47,11 @@ _redactor = Redactor()
 def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The caller's `x-request-id` when it is well-formed and no secret by its looks, else 128 fresh random bits."""
     for name, value in headers:
-        if name == b"x-request-id" or name.lower() == b"x-request-id":
+        if name == b"x-request-id":  # ASGI: names come in lower case
             if _REQUEST_ID.fullmatch(value) and _redactor.text(given := value.decode("ascii")) == given:
                 return given
             break
-    return secrets.token_hex(16)
+    return f"{_ids.getrandbits(128):032x}"
 
 
 def loggable_url(path: str, query: bytes) -> str:
@@ -139,12 +147,19 @@ def _record(
     response_time_ms: float,
     aborted: bool,
 ) -> logging.LogRecord:
-    """Made by hand: `Logger.log` would walk the stack for a caller that is always the same."""
+    """Made by hand: `Logger.log` would walk the stack for a caller that is always the same, and even the record's own
+    constructor takes apart the empty path (2 µs)."""
     who = principal if isinstance(principal, Principal) else None
     message = "request errored" if level == logging.ERROR else "request aborted" if aborted else "request completed"
-    record = logging.LogRecord(LOGGER.name, level, "", 0, message, None, None)
+    record = logging.LogRecord.__new__(logging.LogRecord)
     fields = record.__dict__
+    fields |= _BLANK
     fields |= request.fields
+    fields["levelno"] = level
+    fields["levelname"] = logging.getLevelName(level)
+    fields["msg"] = message
+    fields["created"] = time.time()
+    fields["process"] = os.getpid()
     fields["req"] = {
         "method": request.method,
         "url": request.url,

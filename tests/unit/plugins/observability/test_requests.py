@@ -10,7 +10,7 @@ from plugins.observability.requests import choose_request_id, loggable_url
 @pytest.mark.parametrize("given", [b"a", b"4bf92f35-77b3.4da6_A", b"x" * 128])
 def test_request_id_is_kept_when_well_formed(given: bytes) -> None:
     """A caller may trace its request through us."""
-    assert choose_request_id([(b"host", b"h"), (b"X-Request-Id", given)]) == given.decode()
+    assert choose_request_id([(b"host", b"h"), (b"x-request-id", given)]) == given.decode()
 
 
 @pytest.mark.parametrize("given", [b"", b"x" * 129, b"a b", b"a\n", b'a"', "ä".encode(), b"{}"])
