@@ -18,7 +18,7 @@ from plugins.contract.unknown import unknown_settings
 P = ParamSpec("P")
 T = TypeVar("T")
 
-LATER = ("VALKEY_URL", "DEFAULT_PROVIDER", "LLM_TRANSPORT", "JWT_SECRET", "OIDC_ISSUER")
+LATER = ("VALKEY_URL", "DEFAULT_PROVIDER", "JWT_SECRET", "OIDC_ISSUER")
 """Promised names that this release does not read: set, they are warned about."""
 
 LATER_PREFIX = "OTEL_"

@@ -5,11 +5,13 @@ WattosError
 │   ├── UpstreamError               a target failed in a way another target, or a later call, may not
 │   │   ├── UpstreamRateLimited     … it asked for fewer calls
 │   │   ├── UpstreamTimeout         … it did not answer in time
+│   │   │   └── DeadlineExceeded    … that the caller gave
 │   │   └── UpstreamUnavailable     … it could not be reached, or answered 5xx
 │   ├── StorageUnavailable          where files are kept cannot be written or read
 │   │   └── StorageFull             … no room is left there
 │   └── AllTargetsFailed            the chain is at its end
 ├── UpstreamRejected                a target says that the request itself is wrong: no other target is asked
+│   └── ContentRefused              … because of what it says; only a content-policy fallback is asked
 ├── UpstreamMisconfigured           a target refuses our key, or does not know its model: the next target is asked
 ├── InvalidRequest                  malformed or inconsistent input; `param` names the field
 │   ├── ContextTooLong              more tokens than the model takes
@@ -67,6 +69,10 @@ class UpstreamUnavailable(UpstreamError):
     code = "upstream_unavailable"
 
 
+class DeadlineExceeded(UpstreamTimeout):
+    """The caller's own deadline (`x-request-timeout-ms`) came before the answer. No other target is asked."""
+
+
 class AllTargetsFailed(RetryableError):
     """Every target of the chain failed: the message says which, and how. `retry_after_s`: the shortest asked for."""
 
@@ -93,6 +99,12 @@ class UpstreamRejected(WattosError):
     def __init__(self, message: str, *, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ContentRefused(UpstreamRejected):
+    """The target's content policy refuses the request. A fallback that was configured for this is asked."""
+
+    code = "content_policy_violation"
 
 
 class UpstreamMisconfigured(WattosError):

@@ -73,7 +73,9 @@ def build_app(env: Mapping[str, str]) -> Litestar:
     """
     parts = _assemble(env)
     settings, runtime, capabilities = parts.settings, parts.runtime, parts.capabilities
-    catalog = load_catalog(Path(settings.models_config) if settings.models_config else None, parts.env)
+    catalog = load_catalog(
+        Path(settings.models_config) if settings.models_config else None, parts.env, settings.llm_transport
+    )
     capabilities.logs.conceal(_keys_of(catalog))
     for warning in catalog.warnings:
         logger.warning("MODELS_CONFIG: %s", warning)

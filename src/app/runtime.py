@@ -19,6 +19,7 @@ from app.knowledge.ingestion.parse_process import ParseLimits
 from app.knowledge.ingestion.service import IngestionService
 from app.knowledge.stores.model import INGEST
 from app.knowledge.upkeep import Upkeep
+from app.llm.transports.pool import PROXIES, Pool
 from app.local_models.embedder import LocalEmbedder
 from app.local_models.model_server import LocalModelServer
 from app.local_models.timed import TimedEmbedder
@@ -71,6 +72,7 @@ class Runtime:
         self.embedder = LocalEmbedder(env=env)
         self.model_server = LocalModelServer(weights_path(settings.models_path), env=env)
         self.timed_embedder = TimedEmbedder(self.embedder)
+        self.pool = Pool(trust_env=any(env.get(name) for name in PROXIES))
         self.files = FilesService(self.database, self.objects, max_file_bytes=settings.max_file_bytes)
         limits = ParseLimits(timeout_s=settings.parse_timeout_s, memory_bytes=settings.parse_memory_bytes)
         self.ingestion = IngestionService(self.database, self.objects, self.timed_embedder, limits)
@@ -115,5 +117,6 @@ class Runtime:
                 stack.push_async_callback(self.worker.stop, WORKER_GRACE_S)
                 self.upkeep.start()
                 stack.push_async_callback(self.upkeep.stop)
+            stack.push_async_callback(self.pool.close)
             logger.info("ready")
             yield

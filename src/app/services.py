@@ -14,8 +14,10 @@ from app.knowledge.retrieval.service import VectorRetriever
 from app.knowledge.stores.service import VectorStoresService
 from app.llm.catalog import Catalog
 from app.llm.chain import Chain
+from app.llm.model import Transport, TransportName
 from app.llm.outcomes import LastOutcomes
 from app.llm.transports.bridge import BridgeTransport
+from app.llm.transports.direct import DirectTransport
 from app.llm.transports.embedder import EmbedderTransport
 from app.local_models.model_server import LocalModelServer
 from app.runtime import Runtime
@@ -27,10 +29,18 @@ def services(catalog: Catalog, runtime: Runtime, capabilities: Capabilities, out
     # A person waits for the answer: its statements go before documents that are being ingested.
     answerer = ExtractiveAnswerer(functools.partial(runtime.timed_embedder.embed, urgent=True))
     retriever = VectorRetriever(runtime.database, runtime.timed_embedder)
-    bridge = BridgeTransport(LocalAddress(runtime.model_server))
+    local = LocalAddress(runtime.model_server)
+    bridge = BridgeTransport(local)
+    direct = DirectTransport(runtime.pool.session, local)
+    chat_transports: dict[TransportName, Transport] = {
+        "direct": direct,
+        "bridge": bridge,
+        "anthropic": bridge,
+        "extractive": ExtractiveTransport(answerer),
+    }
     chain = Chain(
-        chat={"bridge": bridge, "extractive": ExtractiveTransport(answerer)},
-        embedding={"bridge": bridge, "embedder": EmbedderTransport(runtime.embedder)},
+        transports={"chat/completions": chat_transports},
+        embedding={"direct": direct, "bridge": bridge, "embedder": EmbedderTransport(runtime.embedder)},
         guard=capabilities.guard,
         meter=capabilities.meter,
         slow_log=capabilities.slow_log,

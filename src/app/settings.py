@@ -44,6 +44,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     models_config: str | None = None
     """A YAML file in the format of LiteLLM's proxy. Unset: the models on this machine alone."""
 
+    llm_transport: Literal["auto", "litellm"] = "auto"
+    """`auto`: vendors that speak OpenAI's wire are called directly. `litellm`: every vendor through litellm."""
+
     app_allow_anonymous: bool = False
     """Allows production without the security plugin."""
 

@@ -199,6 +199,7 @@ DRIVERS: Mapping[str, Driver] = {
     "unsupported_parameter": _post(b'{"query": "x", "filters": {"a": 1}}', f"/v1/vector_stores/vs_{NOBODY}/search"),
     "wrong_model_kind": _post(b'{"model": "kind", "input": "x"}', "/v1/embeddings"),
     "context_length_exceeded": lambda to: to.ask("long", fails(400, "too long", code="context_length_exceeded")),
+    "content_policy_violation": lambda to: to.ask("refused", fails(400, "no", code="content_policy_violation")),
     "not_ingested": _not_ingested,
     "empty_file": lambda to: to.http("POST", "/v1/files", files={"file": ("a", b"")}, data={"purpose": "assistants"}),
     "upstream_rejected": lambda to: to.ask("rejected", fails(400)),

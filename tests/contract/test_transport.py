@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -13,7 +13,8 @@ import pytest
 from app.chat.extractive import ExtractiveTransport
 from app.errors import InvalidRequest
 from app.grounding import Answer, Citation, Grounding, Passage, Retrieved
-from app.llm.model import ChatCall, ChatTransport, EmbeddingCall, EmbeddingTransport, StreamChunk, Target
+from app.llm.events import payloads
+from app.llm.model import Call, EmbeddingCall, EmbeddingTransport, Events, Target, Transport
 from app.llm.prices import FREE
 from app.llm.transports.bridge import BridgeTransport
 from app.llm.transports.embedder import EmbedderTransport
@@ -80,7 +81,7 @@ def bridge() -> BridgeTransport:
     return BridgeTransport(NoLocalModel())
 
 
-CHAT: dict[str, Callable[[BridgeTransport], ChatTransport]] = {
+CHAT: dict[str, Callable[[BridgeTransport], Transport]] = {
     "openai/gpt": lambda bridge: bridge,
     "hosted_vllm/gpt": lambda bridge: bridge,
     "wattos/extractive": lambda _: ExtractiveTransport(Quoting()),
@@ -97,13 +98,13 @@ def target_of(model: str, upstream: Upstream) -> Target:
     return Target(id=model, alias="own", provider_model=model, transport="bridge", params=params, price=FREE)
 
 
-def asking(*, include_usage: bool = False) -> ChatCall:
+def asking(*, include_usage: bool = False) -> Call:
     fields = {"messages": msgspec.Raw(b'[{"role": "user", "content": "When does it open?"}]')}
-    return ChatCall(alias="asked", fields=fields, include_usage=include_usage, grounding=GROUNDING)
+    return Call(alias="asked", fields=fields, include_usage=include_usage, grounding=GROUNDING)
 
 
 @pytest.fixture(params=CHAT)
-def chat(request: pytest.FixtureRequest, bridge: BridgeTransport, upstream: Upstream) -> tuple[ChatTransport, Target]:
+def chat(request: pytest.FixtureRequest, bridge: BridgeTransport, upstream: Upstream) -> tuple[Transport, Target]:
     return CHAT[request.param](bridge), target_of(request.param, upstream)
 
 
@@ -114,11 +115,16 @@ def embedding(
     return EMBEDDING[request.param](bridge), target_of(request.param, upstream)
 
 
-async def read(chunks: AsyncIterator[StreamChunk]) -> list[StreamChunk]:
+def json_of(events: Events) -> dict[str, Any]:
+    (data,) = payloads(events.wire)
+    return msgspec.json.decode(data, type=dict[str, Any])
+
+
+async def read(chunks: AsyncIterator[Events]) -> list[Events]:
     return [chunk async for chunk in chunks]
 
 
-async def test_whole_answer_is_a_chat_completion_of_the_alias(chat: tuple[ChatTransport, Target]) -> None:
+async def test_whole_answer_is_a_chat_completion_of_the_alias(chat: tuple[Transport, Target]) -> None:
     """The alias that was asked for, one choice that finished, and what it used."""
     transport, target = chat
     reply = await transport.complete(target, asking())
@@ -131,11 +137,11 @@ async def test_whole_answer_is_a_chat_completion_of_the_alias(chat: tuple[ChatTr
     assert reply.usage is not None
 
 
-async def test_stream_says_the_same_as_the_whole_answer(chat: tuple[ChatTransport, Target]) -> None:
+async def test_stream_says_the_same_as_the_whole_answer(chat: tuple[Transport, Target]) -> None:
     """Chunk by chunk, role first, finish last."""
     transport, target = chat
     whole = msgspec.json.decode((await transport.complete(target, asking())).body)
-    bodies = [msgspec.json.decode(chunk.data) for chunk in await read(transport.stream(target, asking())) if chunk.data]
+    bodies = [json_of(chunk) for chunk in await read(transport.stream(target, asking())) if chunk.wire]
     assert {(b["object"], b["model"]) for b in bodies} == {("chat.completion.chunk", "asked")}
     assert bodies[0]["choices"][0]["delta"]["role"] == "assistant"
     assert [b["choices"][0]["finish_reason"] for b in bodies] == [None] * (len(bodies) - 1) + ["stop"]
@@ -143,20 +149,20 @@ async def test_stream_says_the_same_as_the_whole_answer(chat: tuple[ChatTranspor
     assert text == whole["choices"][0]["message"]["content"]
 
 
-async def test_usage_is_reported_always_and_shown_when_asked_for(chat: tuple[ChatTransport, Target]) -> None:
+async def test_usage_is_reported_always_and_shown_when_asked_for(chat: tuple[Transport, Target]) -> None:
     """On the last chunk, which has no choices; it has no bytes for a client that did not ask."""
     transport, target = chat
     hidden = await read(transport.stream(target, asking()))
     shown = await read(transport.stream(target, asking(include_usage=True)))
     for chunks in (hidden, shown):
         assert [chunk.usage is not None for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
-    assert hidden[-1].data == b""
-    last = msgspec.json.decode(shown[-1].data)
+    assert hidden[-1].wire == b""
+    last = json_of(shown[-1])
     assert (last["choices"], last["x_wattos"]) == ([], {"cost_nusd": 0})
     assert {"prompt_tokens", "completion_tokens", "total_tokens"} <= last["usage"].keys()
 
 
-async def test_stream_may_be_closed_early(chat: tuple[ChatTransport, Target]) -> None:
+async def test_stream_may_be_closed_early(chat: tuple[Transport, Target]) -> None:
     """And the transport is as good as before."""
     transport, target = chat
     async with aclosing(transport.stream(target, asking())) as chunks:  # type: ignore[type-var]

@@ -15,7 +15,8 @@ from app.chat.citations import annotations_of
 from app.errors import InvalidRequest
 from app.grounding import Answer, Answerer
 from app.ids import encode_id, new_id
-from app.llm.model import ChatCall, Reply, StreamChunk, Target, Usage
+from app.llm.events import event
+from app.llm.model import Call, Events, Reply, Target, Usage
 
 NO_TOKENS = Usage(input_tokens=0, output_tokens=0)
 """Quoting generates nothing: no tokens, no cost."""
@@ -27,7 +28,7 @@ class ExtractiveTransport:
     def __init__(self, answerer: Answerer) -> None:
         self._answerer = answerer
 
-    async def complete(self, target: Target, call: ChatCall) -> Reply:
+    async def complete(self, target: Target, call: Call) -> Reply:
         answer = await self._answer(call)
         message: dict[str, object] = {"role": "assistant", "content": answer.text, "refusal": None}
         message["annotations"] = annotations_of(answer)
@@ -36,7 +37,7 @@ class ExtractiveTransport:
         body["usage"] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
         return Reply(body=msgspec.json.encode(body), usage=NO_TOKENS)
 
-    async def stream(self, target: Target, call: ChatCall) -> AsyncIterator[StreamChunk]:
+    async def stream(self, target: Target, call: Call) -> AsyncIterator[Events]:
         """Sends a line of the answer at a time, then the citations on the chunk that finishes it."""
         answer = await self._answer(call)
         envelope = self._envelope(call.alias, "chat.completion.chunk", [])
@@ -46,14 +47,14 @@ class ExtractiveTransport:
         for delta in deltas:
             finish = "stop" if "annotations" in delta else None
             envelope["choices"] = [{"index": 0, "delta": delta, "finish_reason": finish}]
-            yield StreamChunk(data=msgspec.json.encode(envelope))
+            yield Events(wire=event(msgspec.json.encode(envelope)))
         envelope["choices"] = []
         envelope["usage"] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
         envelope["x_wattos"] = {"cost_nusd": target.cost_nusd(NO_TOKENS)}
-        data = msgspec.json.encode(envelope) if call.include_usage else b""
-        yield StreamChunk(data=data, usage=NO_TOKENS)
+        wire = event(msgspec.json.encode(envelope)) if call.include_usage else b""
+        yield Events(wire=wire, usage=NO_TOKENS)
 
-    async def _answer(self, call: ChatCall) -> Answer:
+    async def _answer(self, call: Call) -> Answer:
         if call.grounding is None:
             raise InvalidRequest(
                 "this model quotes documents only: name some with vector_store_ids", param="vector_store_ids"

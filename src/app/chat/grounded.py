@@ -11,7 +11,8 @@ import msgspec
 from app.chat.citations import exact, on_the_wire
 from app.errors import UpstreamUnavailable
 from app.grounding import Answerer, Grounding
-from app.llm.model import ChatCall, StreamChunk
+from app.llm.events import event, payloads
+from app.llm.model import Call, Events
 
 EXTRACTIVE = "wattos-extractive"
 
@@ -41,16 +42,18 @@ class CitedReply:
         reply["x_wattos"] = extra
         return msgspec.json.encode(reply)
 
-    async def chunks(
-        self, chunks: AsyncIterator[StreamChunk], extra: Mapping[str, object]
-    ) -> AsyncIterator[StreamChunk]:
+    async def chunks(self, chunks: AsyncIterator[Events], extra: Mapping[str, object]) -> AsyncIterator[Events]:
         """The same stream, with `annotations` and `x_wattos` on the chunk that finishes each choice."""
         async with aclosing(chunks):  # type: ignore[type-var]  # an async generator, typed as what it is used as
             async for chunk in chunks:
-                yield self._annotate(chunk, extra)
+                yield self._annotated(chunk, extra)
 
-    def _annotate(self, chunk: StreamChunk, extra: Mapping[str, object]) -> StreamChunk:
-        body = _decode(chunk.data)
+    def _annotated(self, events: Events, extra: Mapping[str, object]) -> Events:
+        wire = b"".join(self._annotate(data, extra) for data in payloads(events.wire))
+        return msgspec.structs.replace(events, wire=wire)
+
+    def _annotate(self, data: bytes, extra: Mapping[str, object]) -> bytes:
+        body = _decode(data)
         finished = False
         for choice in body.get("choices", []):
             index, delta = choice.get("index", 0), choice.setdefault("delta", {})
@@ -59,16 +62,16 @@ class CitedReply:
                 finished = True
                 delta.setdefault("annotations", self._annotations(self._texts[index]))
         if not finished:
-            return chunk
+            return event(data)
         body["x_wattos"] = extra
-        return msgspec.structs.replace(chunk, data=msgspec.json.encode(body))
+        return event(msgspec.json.encode(body))
 
     def _annotations(self, text: str) -> list[Any]:
         passages = self._grounding.retrieved.passages
         return on_the_wire(exact(self._answerer.cite(text, passages), passages))
 
 
-def ground(call: ChatCall, grounding: Grounding) -> ChatCall:
+def ground(call: Call, grounding: Grounding) -> Call:
     return msgspec.structs.replace(call, grounding=grounding)
 
 

@@ -44,6 +44,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     cache: CachePolicy
     needs_model: bool
     """Tools or a response format: quotes alone would not do."""
+    may_continue: bool = False
+    """Another target may go on where one breaks off."""
+    deadline_s: float | None = None
+    """Of the event loop's clock: the caller's own."""
 
 
 class ChatOutcome(msgspec.Struct, frozen=True, kw_only=True):

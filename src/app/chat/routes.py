@@ -15,11 +15,12 @@ from app.chat.reference_answer import ChatCompletion, ChatCompletionChunk
 from app.chat.schemas import read_chat_request
 from app.chat.service import ChatService
 from app.http import sse
+from app.http.deadline import deadline_of
 from app.http.disconnect import while_connected
 from app.http.openapi.describe import MODEL_CALL, Body, described
 from app.http.openapi.headers import TRAIL
 from app.http.trail import trail_headers
-from app.llm.model import StreamChunk
+from app.llm.model import Events
 from plugins.contract.errors import WattosError
 from plugins.contract.principal import Principal, TenantId
 
@@ -43,7 +44,7 @@ async def create_chat_completion(
     request: Request[Any, Any, State], principal: Principal, tenant_id: TenantId, chat: ChatService
 ) -> Response[Any]:
     """Answer a conversation: whole, or streamed with `stream: true`; over documents with `vector_store_ids`."""
-    asked = read_chat_request(await request.body())
+    asked = read_chat_request(await request.body(), deadline_of(request.scope["headers"]))
     if asked.stream:
         chunks, outcome = await while_connected(request, chat.stream(principal, tenant_id, asked))
         return Stream(events(chunks), media_type=sse.MEDIA_TYPE, headers={**sse.HEADERS, **headers_of(outcome)})
@@ -56,12 +57,12 @@ def headers_of(outcome: ChatOutcome) -> dict[str, str]:
     return {**trail, "x-wattos-cache": outcome.cache}
 
 
-async def events(chunks: AsyncIterator[StreamChunk]) -> AsyncIterator[bytes]:
+async def events(chunks: AsyncIterator[Events]) -> AsyncIterator[bytes]:
     """Whole SSE events. A failure after the first one ends the stream with exactly one error event and no `[DONE]`."""
     try:
         async with aclosing(chunks):  # type: ignore[type-var]  # an async generator, typed as what it is used as
             async for chunk in chunks:
-                yield sse.event(chunk.data)
+                yield chunk.wire
     except WattosError as exc:
         yield sse.error_event(exc)
     except Exception as exc:  # the status is sent: an event is all that is left to tell the client

@@ -53,10 +53,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join(part.text for part in self.content or () if part.type == "text")
 
 
-_EXTENSIONS = ("vector_store_ids", "retrieval", "cache")
+_EXTENSIONS = ("vector_store_ids", "retrieval", "cache", "fallbacks", "disable_fallbacks", "x_wattos_seam")
 
 
-def read_chat_request(body: bytes) -> ChatRequest:
+def read_chat_request(body: bytes, deadline_s: float | None = None) -> ChatRequest:
     """Raises: InvalidRequest naming the field; NotFound for an id that cannot exist."""
     fields = decode_object(body)
     model = _read(fields, "model", str)
@@ -85,6 +85,8 @@ def read_chat_request(body: bytes) -> ChatRequest:
         score_threshold=options.score_threshold,
         cache=_read(fields, "cache", CachePolicy) or CachePolicy(),
         needs_model=_is_given(fields, "tools") or _asks_for_format(fields),
+        deadline_s=deadline_s,
+        may_continue=_read(fields, "x_wattos_seam", bool) or False,
     )
 
 

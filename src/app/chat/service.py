@@ -14,7 +14,7 @@ from app.chat.model import ChatOutcome, ChatRequest
 from app.grounding import Answerer, Grounding, Retriever
 from app.llm.catalog import Catalog
 from app.llm.chain import Chain
-from app.llm.model import ChatCall, StreamChunk, Target
+from app.llm.model import Call, Events, Plan, Target
 from plugins.contract.ports import Cache
 from plugins.contract.principal import Principal, TenantId
 
@@ -56,7 +56,7 @@ class ChatService:
             kept = msgspec.msgpack.decode(hit, type=CachedReply)
             return kept.body, ChatOutcome(target=kept.target, attempts=0, cache="hit", cost_nusd=0)
         call, targets = await self._prepare(tenant_id, request, targets)
-        completed = await self._chain.complete(call, targets)
+        completed = await self._chain.complete(call, Plan(targets=targets))
         outcome = self._outcome(call, completed.target, completed.attempts, completed.cost_nusd, asked=bool(key))
         body = completed.reply.body
         if call.grounding is not None:
@@ -68,23 +68,28 @@ class ChatService:
 
     async def stream(
         self, principal: Principal, tenant_id: TenantId, request: ChatRequest
-    ) -> tuple[AsyncIterator[StreamChunk], ChatOutcome]:
+    ) -> tuple[AsyncIterator[Events], ChatOutcome]:
         """The chunks as they come, once the first of them is there, and how they came about."""
         targets = self._catalog.chain_for(principal, request.model, "chat")
         call, targets = await self._prepare(tenant_id, request, targets)
-        streamed = await self._chain.stream(call, targets)
+        streamed = await self._chain.stream(call, Plan(targets=targets))
         outcome = self._outcome(call, streamed.target, streamed.attempts, None, asked=False)
-        chunks = streamed.chunks
+        chunks = streamed.pieces
         if call.grounding is not None:
             chunks = CitedReply(self._answerer, call.grounding).chunks(chunks, _extension(request, outcome))
         return chunks, outcome
 
     async def _prepare(
         self, tenant_id: TenantId, request: ChatRequest, targets: tuple[Target, ...]
-    ) -> tuple[ChatCall, tuple[Target, ...]]:
+    ) -> tuple[Call, tuple[Target, ...]]:
         """The call as targets get it. Over documents: with passages found, and quotes as the chain's last link."""
-        call = ChatCall(
-            alias=request.model, fields=request.fields, stream=request.stream, include_usage=request.include_usage
+        call = Call(
+            alias=request.model,
+            fields=request.fields,
+            stream=request.stream,
+            include_usage=request.include_usage,
+            deadline_s=request.deadline_s,
+            may_continue=request.may_continue,
         )
         if not request.store_ids:
             return call, _that_write(targets)
@@ -111,9 +116,7 @@ class ChatService:
         parts = [part for name, value in sorted(request.fields.items()) for part in (name, bytes(value))]
         return self._cache.create_key(tenant_id, "chat", parts)
 
-    def _outcome(
-        self, call: ChatCall, target: Target, attempts: int, cost_nusd: int | None, *, asked: bool
-    ) -> ChatOutcome:
+    def _outcome(self, call: Call, target: Target, attempts: int, cost_nusd: int | None, *, asked: bool) -> ChatOutcome:
         return ChatOutcome(
             target=target.id,
             attempts=attempts,

@@ -6,7 +6,7 @@ from app.embeddings.schemas import MAX_TEXTS, EmbeddingRequest
 from app.errors import InvalidRequest
 from app.llm.catalog import Catalog
 from app.llm.chain import Chain, Embedded
-from app.llm.model import EmbeddingCall
+from app.llm.model import EmbeddingCall, Plan
 from plugins.contract.principal import Principal
 
 
@@ -25,7 +25,7 @@ class EmbeddingService:
         call = EmbeddingCall(
             alias=request.model, texts=_texts(request), kind=request.input_type, dimensions=request.dimensions
         )
-        return await self._chain.embed(call, targets)
+        return await self._chain.embed(call, Plan(targets=targets))
 
 
 def _texts(request: EmbeddingRequest) -> tuple[str, ...]:

@@ -59,6 +59,11 @@ TABLE: Mapping[str, Row] = {
     "upstream_rejected": Row(
         400, "The model's vendor says that the request itself is wrong; the message has its words.", "Correct it."
     ),
+    "content_policy_violation": Row(
+        400,
+        "The model's vendor refuses what the request says; the message has its words.",
+        "Change it, or configure `content_policy_fallbacks`.",
+    ),
     "malformed_http": Row(
         400,
         "The bytes are not a valid HTTP/1.1 request: a bad line, length or encoding. The connection is closed.",

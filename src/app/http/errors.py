@@ -11,6 +11,7 @@ from typing import Any, cast
 from litestar import MediaType, Request, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, ValidationException
+from msgspec import UNSET
 
 from app.http.context import REQUEST_ID
 from app.http.disconnect import CLIENT_CLOSED_REQUEST
@@ -37,7 +38,7 @@ def handle_wattos_error(request: AnyRequest, exc: root.WattosError) -> Response[
         logger.warning("%s: %s", exc.code, exc.message)
     retry_after_s = getattr(exc, "retry_after_s", None)
     headers = {} if retry_after_s is None else {"retry-after": str(max(1, round(retry_after_s)))}
-    return render(request, code, exc.message, param=getattr(exc, "param", None), headers=headers)
+    return render(request, code, exc.message, param=getattr(exc, "param", None), headers=headers, attempts=exc.attempts)
 
 
 def handle_http_exception(request: AnyRequest, exc: HTTPException) -> Response[Any]:
@@ -63,11 +64,17 @@ def handle_unknown(request: AnyRequest, exc: Exception) -> Response[Any]:
 
 
 def render(
-    request: AnyRequest, code: str, message: str, *, param: str | None = None, headers: dict[str, str] | None = None
+    request: AnyRequest,
+    code: str,
+    message: str,
+    *,
+    param: str | None = None,
+    headers: dict[str, str] | None = None,
+    attempts: tuple[root.Attempt, ...] = (),
 ) -> Response[Any]:
     """One error in the shape that the path asks for. `headers` go before those that the code has by itself."""
     request_id = request.scope["state"].get(REQUEST_ID)
-    body, media_type = shape(request.url.path, code, message, param=param, request_id=request_id)
+    body, media_type = shape(request.url.path, code, message, param=param, request_id=request_id, attempts=attempts)
     return Response(
         body, status_code=TABLE[code].status, headers={**headers_of(code), **(headers or {})}, media_type=media_type
     )
@@ -86,12 +93,20 @@ def headers_of(code: str) -> dict[str, str]:
 
 
 def shape(
-    path: str, code: str, message: str, *, param: str | None = None, request_id: str | None = None
+    path: str,
+    code: str,
+    message: str,
+    *,
+    param: str | None = None,
+    request_id: str | None = None,
+    attempts: tuple[root.Attempt, ...] = (),
 ) -> tuple[OpenAIError | Problem, str]:
     """Returns: the body and its media type."""
     row = TABLE[code]
     if path == "/v1" or path.startswith("/v1/"):
-        body = OpenAIErrorBody(message=message, type=row.openai_type, code=code, param=param)
+        body = OpenAIErrorBody(
+            message=message, type=row.openai_type, code=code, param=param, attempts=attempts or UNSET
+        )
         return OpenAIError(body), MediaType.JSON.value
     problem = Problem(
         type=f"urn:wattos:error:{code}",

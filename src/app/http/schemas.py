@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
+
+from plugins.contract.errors import Attempt
 
 
 class OpenAIErrorBody(msgspec.Struct, frozen=True, kw_only=True):
-    """What OpenAI's SDKs read: `type` picks the exception class, `code` is the stable name, `param` the field."""
+    """What OpenAI's SDKs read: `type` picks the exception class, `code` is the stable name, `param` the field.
+
+    `attempts`: what was tried at which targets, where a model was called.
+    """
 
     message: str
     type: str
     code: str
     param: str | None = None
+    attempts: tuple[Attempt, ...] | UnsetType = UNSET
 
 
 class OpenAIError(msgspec.Struct, frozen=True):

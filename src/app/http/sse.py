@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET
 
 from app.http.error_table import TABLE, code_of
 from app.http.schemas import OpenAIError, OpenAIErrorBody
@@ -15,13 +16,8 @@ HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 DONE = b"data: [DONE]\n\n"
 
 
-def event(data: bytes) -> bytes:
-    """One whole event. `data` is one line of JSON."""
-    return b"data: " + data + b"\n\n"
-
-
 def error_event(exc: WattosError) -> bytes:
     """The one typed event that ends a broken stream; no `[DONE]` follows."""
     code = code_of(exc)
-    body = OpenAIErrorBody(message=exc.message, type=TABLE[code].openai_type, code=code)
-    return event(msgspec.json.encode(OpenAIError(body)))
+    body = OpenAIErrorBody(message=exc.message, type=TABLE[code].openai_type, code=code, attempts=exc.attempts or UNSET)
+    return b"data: " + msgspec.json.encode(OpenAIError(body)) + b"\n\n"

@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from app.errors import InvalidRequest, ModelNotFound
 from app.llm.config import ROUTER_PARAMS, ModelEntry, ModelsConfig, read_models_config
 from app.llm.model import Mode, Target, Timeouts, TransportName
 from app.llm.prices import FREE, KnownModel, known_models, price_of
+from app.llm.wires import Preference, resolve
 from plugins.contract.errors import SettingsError
 from plugins.contract.principal import Principal
 
@@ -20,7 +23,7 @@ EXTRACTIVE = "wattos-extractive"
 EMBED = "wattos-embed"
 
 OWN_MODELS: Mapping[str, tuple[str, TransportName, Mode]] = {
-    "wattos/local": ("openai/wattos-local", "bridge", "chat"),
+    "wattos/local": ("openai/wattos-local", "direct", "chat"),
     "wattos/extractive": ("wattos/extractive", "extractive", "chat"),
     "wattos/embed": ("wattos/embed", "embedder", "embedding"),
 }
@@ -67,7 +70,7 @@ class Catalog:
         return self.chain(alias)[0].mode
 
 
-def load_catalog(path: Path | None, env: Mapping[str, str]) -> Catalog:
+def load_catalog(path: Path | None, env: Mapping[str, str], prefer: Preference = "auto") -> Catalog:
     """From the file at `path`, or the models on this machine alone. Raises: SettingsError."""
     if path is None:
         return embedded_catalog()
@@ -75,7 +78,7 @@ def load_catalog(path: Path | None, env: Mapping[str, str]) -> Catalog:
     if not config.model_list:
         own = embedded_catalog()
         return Catalog({alias: own.chain(alias) for alias in own.aliases()}, {}, config.warnings)
-    deployments = _deployments(config, str(path))
+    deployments = _deployments(config, str(path), env, prefer)
     for alias in (EXTRACTIVE, EMBED):  # documents need these two whatever the configuration says
         deployments.setdefault(alias, [_own(alias)])
     fallbacks = _fallbacks(config, deployments, str(path))
@@ -100,7 +103,9 @@ def _own(alias: str) -> Target:
     )
 
 
-def _deployments(config: ModelsConfig, file: str) -> dict[str, list[Target]]:
+def _deployments(
+    config: ModelsConfig, file: str, env: Mapping[str, str], prefer: Preference
+) -> dict[str, list[Target]]:
     known = known_models(_price_name(entry) for entry in config.model_list if _needs_price_file(entry))
     deployments: dict[str, list[Target]] = {}
     ids: set[str] = set()
@@ -115,6 +120,9 @@ def _deployments(config: ModelsConfig, file: str) -> dict[str, list[Target]]:
             raise SettingsError(f"{place}.litellm_params.model is missing: e.g. openai/gpt-4o-mini")
         _check_price(entry, place)
         target = _target(entry, model, known.get(_price_name(entry)), _id(entry, model, ids, place), place)
+        if model not in OWN_MODELS:
+            transport, params = resolve(model, target.params, env, prefer)
+            target = msgspec.structs.replace(target, transport=transport, params=params)
         deployments.setdefault(entry.model_name, []).append(target)
     for alias, targets in deployments.items():
         if len({target.mode for target in targets}) > 1:

@@ -1,35 +1,42 @@
 """A chain of targets: the first that answers wins. Knows no vendor; transports and guard are handed in.
 
-With several targets the next one is tried at once; retries with backoff are for the last that is left. A target that
-says the request itself is wrong ends the chain. A stream may fall back until its first token is there, never after.
+With several targets the next one is tried at once; retries with backoff are for the last that is left. `verdicts` has
+the table of which errors move on. A stream may fall back silently until its first token is there (`relay` after it).
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Generic, TypeVar
 
 import msgspec
 
-from app.errors import AllTargetsFailed, UpstreamMisconfigured
+from app.llm.attempts import Attempts
 from app.llm.instruments import Finished, Instruments, outcome_of
 from app.llm.model import (
-    ChatCall,
-    ChatTransport,
+    Call,
     EmbeddingCall,
     EmbeddingTransport,
+    Endpoint,
+    Events,
+    Plan,
     Reply,
-    StreamChunk,
     Target,
+    Transport,
+    TransportName,
     Usage,
     Vectors,
 )
 from app.llm.outcomes import LastOutcomes
-from app.llm.stream import close, following, until_token, within
-from plugins.contract.errors import RetryableError, WattosError
+from app.llm.relay import Opened, Seen, relayed
+from app.llm.stream import before, until_token, within
+from app.llm.tokens import estimated_usage
+from app.llm.traffic import Traffic
+from app.llm.verdicts import verdict_on
+from plugins.contract.errors import WattosError
 from plugins.contract.nulls import NullSlowLog
 from plugins.contract.ports import Guard, Meter, SlowLog
 from plugins.contract.work import waited_for_model
@@ -37,21 +44,23 @@ from plugins.contract.work import waited_for_model
 logger = logging.getLogger("llm")
 
 T = TypeVar("T")
-_Opened = tuple[Sequence[StreamChunk], AsyncIterator[StreamChunk]]
+
+Transports = Mapping[Endpoint, Mapping[TransportName, Transport]]
 
 
 class Served(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """What a target gave. `attempts` counts the calls that were really sent, to all targets together."""
+    """What a target gave. `rest`: the targets that were not asked."""
 
     value: T
     target: Target
-    attempts: int
+    rest: tuple[Target, ...]
+    attempts: Attempts
     began_s: float
     """Monotonic: when the first target was asked."""
 
 
 class Completed(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole answer and its trail."""
+    """A whole answer and its trail. `attempts` counts the calls that were really sent, to all targets together."""
 
     reply: Reply
     target: Target
@@ -60,9 +69,9 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Streamed(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream whose first token is there. Close `chunks` early and the target's connection is closed."""
+    """A stream whose first token is there. Close `pieces` early and the target's connection is closed."""
 
-    chunks: AsyncIterator[StreamChunk]
+    pieces: AsyncIterator[Events]
     target: Target
     attempts: int
 
@@ -77,79 +86,127 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Chain:
-    """Walks targets in order."""
+    """Walks the targets of a plan."""
 
     def __init__(
         self,
         *,
-        chat: Mapping[str, ChatTransport],
-        embedding: Mapping[str, EmbeddingTransport],
+        transports: Transports,
+        embedding: Mapping[TransportName, EmbeddingTransport],
         guard: Guard,
         meter: Meter,
         slow_log: SlowLog | None = None,
         outcomes: LastOutcomes | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
-        self._chat = chat
+        self._transports = transports
         self._embedding = embedding
         self._guard = guard
         self._instruments = Instruments(meter, slow_log or NullSlowLog())
         self._outcomes = outcomes or LastOutcomes()
+        self._traffic = traffic or Traffic()
+        self._accounting: set[asyncio.Task[None]] = set()
 
-    async def complete(self, call: ChatCall, targets: Sequence[Target]) -> Completed:
-        """Raises: what the only target raised, or AllTargetsFailed."""
+    async def complete(self, call: Call, plan: Plan) -> Completed:
+        """Raises: what the only target raised, or AllTargetsFailed; DeadlineExceeded."""
+        transports = self._transports[call.endpoint]
 
         async def attempt(target: Target) -> Reply:
             async with within(target.timeouts.total_s, target):
-                return await self._chat[target.transport].complete(target, call)
+                return await transports[target.transport].complete(target, call)
 
-        served = await self._walk(targets, self._counted(attempt))
-        cost_nusd = self._finish(served, "ok", served.value.usage)
-        return Completed(reply=served.value, target=served.target, attempts=served.attempts, cost_nusd=cost_nusd)
+        async with before(call.deadline_s):
+            served = await self._walk(plan, self._counted(attempt), Attempts())
+        reply = served.value
+        usage = reply.usage or await estimated_usage(call, (reply.body,))
+        cost_nusd = self._finish(served, "ok", usage)
+        return Completed(reply=reply, target=served.target, attempts=served.attempts.n_sent, cost_nusd=cost_nusd)
 
-    async def stream(self, call: ChatCall, targets: Sequence[Target]) -> Streamed:
+    async def stream(self, call: Call, plan: Plan) -> Streamed:
         """Returns once the first token is there. Raises: as `complete`; afterwards the iterator raises."""
+        opened = await self._open(call, plan, Attempts())
+        pieces = relayed(call, opened, reopen=self._open, ended=self._ended)
+        return Streamed(pieces=pieces, target=opened.target, attempts=opened.attempts.n_sent)
 
-        async def attempt(target: Target) -> _Opened:
-            chunks = self._chat[target.transport].stream(target, call)
-            return await until_token(chunks, target), chunks
-
-        served = await self._walk(targets, self._counted(attempt, is_whole=False))
-        return Streamed(chunks=self._relay(served), target=served.target, attempts=served.attempts)
-
-    async def embed(self, call: EmbeddingCall, targets: Sequence[Target]) -> Embedded:
+    async def embed(self, call: EmbeddingCall, plan: Plan) -> Embedded:
         """Raises: as `complete`."""
 
         async def attempt(target: Target) -> Vectors:
             async with within(target.timeouts.total_s, target):
                 return await self._embedding[target.transport].embed(target, call)
 
-        served = await self._walk(targets, self._counted(attempt))
+        served = await self._walk(plan, self._counted(attempt), Attempts())
         cost_nusd = self._finish(served, "ok", served.value.usage)
-        return Embedded(vectors=served.value, target=served.target, attempts=served.attempts, cost_nusd=cost_nusd)
+        return Embedded(
+            vectors=served.value, target=served.target, attempts=served.attempts.n_sent, cost_nusd=cost_nusd
+        )
 
-    async def _walk(self, targets: Sequence[Target], attempt: Callable[[Target], Awaitable[T]]) -> Served[T]:
-        sent, began_s = 0, time.monotonic()
-        failures: list[tuple[Target, WattosError]] = []
-        for target in targets:
+    async def _open(self, call: Call, plan: Plan, attempts: Attempts) -> Opened:
+        transports = self._transports[call.endpoint]
+
+        async def attempt(target: Target) -> Opened:
+            sent_s = time.monotonic()
+            pieces = transports[target.transport].stream(target, call)
+            first = await until_token(pieces, target)
+            return Opened(first=first, rest=pieces, target=target, first_token_ms=(time.monotonic() - sent_s) * 1000)
+
+        async with before(call.deadline_s):
+            served = await self._walk(plan, self._counted(attempt, is_whole=False), attempts)
+        return msgspec.structs.replace(
+            served.value, others=served.rest, attempts=served.attempts, began_s=served.began_s
+        )
+
+    async def _walk(self, plan: Plan, attempt: Callable[[Target], Awaitable[T]], attempts: Attempts) -> Served[T]:
+        began_s = time.monotonic()
+        waiting, asked = plan.targets, set[str]()
+        while waiting:
+            target, waiting = waiting[0], waiting[1:]
+            asked.add(target.id)
 
             async def send(target: Target = target) -> T:
-                nonlocal sent
-                sent += 1
-                return await attempt(target)
+                attempts.n_sent += 1
+                sent_s = time.monotonic()
+                try:
+                    return await attempt(target)
+                except WattosError as exc:
+                    attempts.failed(target, exc, (time.monotonic() - sent_s) * 1000)
+                    raise
 
             asked_s = time.monotonic()
             try:
-                value = await self._guard.call(target.id, send, retry=target is targets[-1])
-            except (RetryableError, UpstreamMisconfigured) as exc:
-                failures.append((target, exc))
-                self._outcomes.failed(target.id, exc)
-                logger.warning("target %s failed: %s", target.id, exc.code)
+                value = await self._guard.call(target.id, send, retry=not waiting)
+            except WattosError as exc:
+                waiting = self._after(exc, target, waiting, plan, asked, attempts)
             else:
                 self._outcomes.answered(target.id)
-                return Served(value=value, target=target, attempts=sent, began_s=began_s)
+                return Served(value=value, target=target, rest=waiting, attempts=attempts, began_s=began_s)
             finally:
                 waited_for_model(time.monotonic() - asked_s)
-        raise _summary(failures)
+        raise attempts.summary()
+
+    def _after(
+        self,
+        exc: WattosError,
+        target: Target,
+        waiting: tuple[Target, ...],
+        plan: Plan,
+        asked: set[str],
+        attempts: Attempts,
+    ) -> tuple[Target, ...]:
+        """Whom to ask after this failure. Raises: the failure, when nobody else could do better."""
+        if not (attempts.failures and attempts.failures[-1][1] is exc):
+            attempts.failed(target, exc, 0.0)  # the breaker's refusal: nothing was sent
+        then = verdict_on(exc).then
+        if then == "next":
+            self._outcomes.failed(target.id, exc)
+            logger.warning("target %s failed: %s", target.id, exc.code)
+            return waiting
+        instead = {"longer": plan.on_context, "lenient": plan.on_policy}.get(then, ())
+        others = tuple(other for other in instead if other.id not in asked)
+        if not others:
+            raise attempts.raised(exc)
+        logger.info("target %s cannot take this request: %s", target.id, exc.code)
+        return others
 
     def _counted(
         self, attempt: Callable[[Target], Awaitable[T]], *, is_whole: bool = True
@@ -158,55 +215,57 @@ class Chain:
 
         async def counted(target: Target) -> T:
             began_s = time.monotonic()
+            self._traffic.begin(target.id)
             try:
                 value = await attempt(target)
             except BaseException as exc:
                 self._instruments.called(target, outcome_of(exc))
+                self._traffic.end(target.id, None)
                 raise
             finally:
-                self._instruments.took(target, (time.monotonic() - began_s) * 1000)
+                took_ms = (time.monotonic() - began_s) * 1000
+                self._instruments.took(target, took_ms)
             if is_whole:
+                self._traffic.end(target.id, took_ms)
                 self._instruments.called(target, "ok")
             return value
 
         return counted
 
-    async def _relay(self, served: Served[_Opened]) -> AsyncIterator[StreamChunk]:
-        first, rest = served.value
-        held, usage, outcome = deque(first), None, "ok"
-        try:
-            while (chunk := held.popleft() if held else await following(rest, served.target)) is not None:
-                usage = chunk.usage or usage
-                if chunk.data:
-                    yield chunk
-        except BaseException as exc:
-            outcome = outcome_of(exc)
-            raise
-        finally:
-            self._instruments.called(served.target, outcome)
-            self._finish(served, outcome, usage)
-            await close(rest)
+    def _ended(self, call: Call, opened: Opened, outcome: str, usage: Usage | None, seen: Seen) -> None:
+        """A stream is over, however. What the target did not count is counted here, after the client has gone."""
+        self._traffic.end(opened.target.id, opened.first_token_ms)
+        self._instruments.called(opened.target, outcome)
+        if usage is not None:
+            self._report(opened.target, opened.attempts.n_sent, outcome, usage, opened.began_s)
+            return
+
+        async def count() -> None:
+            counted = await estimated_usage(call, seen.wires, are_events=True)
+            self._report(opened.target, opened.attempts.n_sent, outcome, counted, opened.began_s)
+
+        accounting = asyncio.create_task(count(), name="count-tokens")
+        self._accounting.add(accounting)
+        accounting.add_done_callback(self._accounting.discard)
+
+    async def settle(self) -> None:
+        """Wait for what is still being counted: before the process ends."""
+        await asyncio.gather(*self._accounting, return_exceptions=True)
 
     def _finish(self, served: Served[T], outcome: str, usage: Usage | None) -> int | None:
         """Returns: the cost."""
-        cost_nusd = served.target.cost_nusd(usage)
+        return self._report(served.target, served.attempts.n_sent, outcome, usage, served.began_s)
+
+    def _report(self, target: Target, n_sent: int, outcome: str, usage: Usage | None, began_s: float) -> int | None:
+        cost_nusd = target.cost_nusd(usage)
         self._instruments.finished(
             Finished(
-                target=served.target,
-                attempts=served.attempts,
+                target=target,
+                attempts=n_sent,
                 outcome=outcome,
                 usage=usage,
                 cost_nusd=cost_nusd,
-                duration_ms=(time.monotonic() - served.began_s) * 1000,
+                duration_ms=(time.monotonic() - began_s) * 1000,
             )
         )
         return cost_nusd
-
-
-def _summary(failures: Sequence[tuple[Target, WattosError]]) -> WattosError:
-    """The only failure itself; of several, one error that says what was tried."""
-    if len(failures) == 1:
-        return failures[0][1]
-    waits = [s for _, exc in failures if (s := getattr(exc, "retry_after_s", None)) is not None]
-    tried = ", ".join(f"{target.id} ({exc.code})" for target, exc in failures)
-    return AllTargetsFailed(f"no target could answer: {tried}", retry_after_s=min(waits, default=None))

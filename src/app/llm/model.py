@@ -10,15 +10,27 @@ import msgspec
 from app.grounding import Grounding
 from app.llm.prices import Price
 
-TransportName = Literal["bridge", "extractive", "embedder"]
-Mode = Literal["chat", "embedding"]
+TransportName = Literal["direct", "anthropic", "bridge", "extractive", "embedder"]
+"""`direct` speaks OpenAI's wire, `anthropic` Anthropic's; `bridge` is litellm; the other two are on this machine."""
+
+Mode = Literal["chat", "completion", "embedding", "moderation"]
+Endpoint = Literal["chat/completions", "completions", "moderations", "messages"]
+"""What of a vendor's API is called, by its path below the base URL."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens of one call, as the target counted them."""
+    """Tokens of one call. `cached_tokens` and `cache_write_tokens` are part of the input, `reasoning_tokens` of the
+    output."""
 
     input_tokens: int
     output_tokens: int
+    cached_tokens: int = 0
+    """Read from the vendor's prompt cache."""
+    cache_write_tokens: int = 0
+    """Written to the vendor's prompt cache, where that has a price of its own."""
+    reasoning_tokens: int = 0
+    is_estimate: bool = False
+    """Counted by us, because the target did not."""
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,16 +70,32 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         """None when usage or price is unknown: no cost is better than a wrong one."""
         if usage is None or self.price is None:
             return None
-        return self.price.cost_nusd(usage.input_tokens, usage.output_tokens)
+        return self.price.cost_nusd(usage)
 
 
-class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
-    """One chat request. `fields` is the client's JSON object without our extensions."""
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom to ask for one request, in order; and whom to ask instead when one of them cannot take this request."""
+
+    targets: tuple[Target, ...]
+    on_context: tuple[Target, ...] = ()
+    """After a target said that the request is too long for it."""
+    on_policy: tuple[Target, ...] = ()
+    """After a target refused the content."""
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One request for an answer. `fields` is the client's JSON object without our extensions."""
 
     alias: str
     """The model that the client asked for: answers carry this name, whichever target gave them."""
     fields: Mapping[str, msgspec.Raw]
+    endpoint: Endpoint = "chat/completions"
+    """Whose wire `fields` and the answer are in."""
     stream: bool = False
+    deadline_s: float | None = None
+    """Of the event loop's clock: the caller's own."""
+    may_continue: bool = False
+    """Whether another target may go on where one breaks off."""
     include_usage: bool = False
     """Whether the client asked for the usage chunk; we ask for it always, and hide it from those who did not."""
     grounding: Grounding | None = None
@@ -80,22 +108,27 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None
 
 
-class StreamChunk(msgspec.Struct, frozen=True, kw_only=True):
-    """The JSON of one `data:` event. `usage` is set on the chunk that carries it; without `data` it is for us alone."""
+class Events(msgspec.Struct, frozen=True, kw_only=True):
+    """Whole server-sent events, one or more, as they go to the client: `app.llm.events` makes and reads them.
 
-    data: bytes
+    `usage` is set where one of them carries it; without `wire` it is for us alone. `[DONE]` is never among them.
+    """
+
+    wire: bytes
     usage: Usage | None = None
     is_token: bool = True
-    """False: it only announces the answer (its role), so another target may still give it."""
+    """False: they only announce the answer (its role), so another target may still give it."""
 
 
 class EmbeddingCall(msgspec.Struct, frozen=True, kw_only=True):
-    """Texts to embed. `kind`: e5 models embed questions and passages differently."""
+    """Texts to embed, or their tokens. `kind`: e5 models embed questions and passages differently."""
 
     alias: str
-    texts: tuple[str, ...]
+    texts: tuple[str, ...] | tuple[tuple[int, ...], ...]
     kind: Literal["query", "passage"] = "passage"
     dimensions: int | None = None
+    extra: Mapping[str, msgspec.Raw] = {}
+    """What else the client sent, unread."""
 
 
 class Vectors(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,19 +138,19 @@ class Vectors(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None
 
 
-class ChatTransport(Protocol):
+class Transport(Protocol):
     """Calls one target. Raises: the errors of `app.errors` that say whether another target may do better.
 
-    `stream` yields at least one chunk or raises; closing it early closes the connection to the target.
+    `stream` yields at least one piece or raises; closing it early closes the connection to the target.
     """
 
-    async def complete(self, target: Target, call: ChatCall) -> Reply: ...
+    async def complete(self, target: Target, call: Call) -> Reply: ...
 
-    def stream(self, target: Target, call: ChatCall) -> AsyncIterator[StreamChunk]: ...
+    def stream(self, target: Target, call: Call) -> AsyncIterator[Events]: ...
 
 
 class EmbeddingTransport(Protocol):
-    """Embeds at one target. Raises: as `ChatTransport`."""
+    """Embeds at one target. Raises: as `Transport`."""
 
     async def embed(self, target: Target, call: EmbeddingCall) -> Vectors: ...
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -17,29 +18,69 @@ TOKENS_PER_UNIT = 1_000_000
 PRICE_FILE = "model_prices_and_context_window_backup.json"
 
 
+class Tokens(Protocol):
+    """A call's, by kind: those of caches are part of the input, those of reasoning of the output."""
+
+    @property
+    def input_tokens(self) -> int: ...
+    @property
+    def output_tokens(self) -> int: ...
+    @property
+    def cached_tokens(self) -> int: ...
+    @property
+    def cache_write_tokens(self) -> int: ...
+    @property
+    def reasoning_tokens(self) -> int: ...
+
+
 class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """Nano-dollars per million tokens. $0.15 a million tokens is 150,000,000."""
+    """Nano-dollars per million tokens. $0.15 a million tokens is 150,000,000. None: the same as input, or output."""
 
     input_nusd_per_mtok: int
     output_nusd_per_mtok: int
+    cached_nusd_per_mtok: int | None = None
+    """Input that the vendor had in its prompt cache."""
+    cache_write_nusd_per_mtok: int | None = None
+    """Input that the vendor put there."""
+    reasoning_nusd_per_mtok: int | None = None
 
-    def cost_nusd(self, input_tokens: int, output_tokens: int) -> int:
-        """Half a nano-dollar and more is rounded up; both kinds of tokens are added before rounding."""
-        total = input_tokens * self.input_nusd_per_mtok + output_tokens * self.output_nusd_per_mtok
+    def cost_nusd(self, tokens: Tokens) -> int:
+        """Half a nano-dollar and more is rounded up; all kinds of tokens are added before rounding."""
+        cached, written, reasoning = tokens.cached_tokens, tokens.cache_write_tokens, tokens.reasoning_tokens
+        total = (tokens.input_tokens - cached - written) * self.input_nusd_per_mtok
+        total += (tokens.output_tokens - reasoning) * self.output_nusd_per_mtok
+        total += cached * _or(self.cached_nusd_per_mtok, self.input_nusd_per_mtok)
+        total += written * _or(self.cache_write_nusd_per_mtok, self.input_nusd_per_mtok)
+        total += reasoning * _or(self.reasoning_nusd_per_mtok, self.output_nusd_per_mtok)
         return (total + TOKENS_PER_UNIT // 2) // TOKENS_PER_UNIT
+
+
+def _or(price: int | None, other: int) -> int:
+    return other if price is None else price
 
 
 FREE = Price(input_nusd_per_mtok=0, output_nusd_per_mtok=0)
 """Models on this machine."""
 
 
-def price_of(input_usd_per_token: object, output_usd_per_token: object) -> Price | None:
+def price_of(
+    input_usd_per_token: object,
+    output_usd_per_token: object,
+    cached: object = None,
+    cache_write: object = None,
+    reasoning: object = None,
+) -> Price | None:
     """From dollars per token, as litellm's files give them. None unless the input price is a number ≥ 0."""
     given = _nusd_per_mtok(input_usd_per_token)
     if given is None:
         return None
-    # Embedding models have no output price.
-    return Price(input_nusd_per_mtok=given, output_nusd_per_mtok=_nusd_per_mtok(output_usd_per_token) or 0)
+    return Price(
+        input_nusd_per_mtok=given,
+        output_nusd_per_mtok=_nusd_per_mtok(output_usd_per_token) or 0,  # embedding models have none
+        cached_nusd_per_mtok=_nusd_per_mtok(cached),
+        cache_write_nusd_per_mtok=_nusd_per_mtok(cache_write),
+        reasoning_nusd_per_mtok=_nusd_per_mtok(reasoning),
+    )
 
 
 def _nusd_per_mtok(usd_per_token: object) -> int | None:
@@ -61,6 +102,9 @@ class _Entry(msgspec.Struct):
     litellm_provider: str = ""
     input_cost_per_token: float | None = None
     output_cost_per_token: float | None = None
+    cache_read_input_token_cost: float | None = None
+    cache_creation_input_token_cost: float | None = None
+    output_cost_per_reasoning_token: float | None = None
     mode: str | None = None
 
 
@@ -87,7 +131,14 @@ def _known(table: Mapping[str, msgspec.Raw], name: str) -> KnownModel | None:
         entry = _entry(table.get(model))
         if entry is None or not entry.litellm_provider.startswith(provider):  # `bedrock` has `bedrock_converse`, too
             return None
-    return KnownModel(price_of(entry.input_cost_per_token, entry.output_cost_per_token), entry.mode)
+    price = price_of(
+        entry.input_cost_per_token,
+        entry.output_cost_per_token,
+        entry.cache_read_input_token_cost,
+        entry.cache_creation_input_token_cost,
+        entry.output_cost_per_reasoning_token,
+    )
+    return KnownModel(price, entry.mode)
 
 
 def _entry(raw: msgspec.Raw | None) -> _Entry | None:

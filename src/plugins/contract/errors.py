@@ -14,12 +14,25 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import msgspec
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One failed try. `status`: what the target answered, None when there was no answer; `ms`: how long it took."""
+
+    target: str
+    status: int | None
+    code: str
+    ms: float
+
 
 class WattosError(Exception):
     """A failure with a stable `code`. `message` must be safe to show: no secret, no prompt, no internal address."""
 
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
+    attempts: tuple[Attempt, ...] = ()
+    """What was tried, where several things were."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

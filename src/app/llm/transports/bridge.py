@@ -17,26 +17,19 @@ from typing import Any
 import msgspec
 
 from app.errors import UpstreamUnavailable
-from app.llm.model import ChatCall, EmbeddingCall, LocalEndpoint, Reply, StreamChunk, Target, Usage, Vectors
+from app.llm.events import event
+from app.llm.model import Call, EmbeddingCall, Events, LocalEndpoint, Reply, Target, Vectors
+from app.llm.parameters import ENVELOPE, PARAMETERS
 from app.llm.transports.chunks import Source, cleaned, is_token_of, says_something
 from app.llm.transports.failures import translated
+from app.llm.transports.openai_chunks import usage_chunk
+from app.llm.usage import usage_of_mapping
 from plugins.contract.work import worked_for_model
-
-PARAMETERS = frozenset(
-    """
-    messages temperature top_p n stop max_tokens max_completion_tokens presence_penalty frequency_penalty logit_bias
-    logprobs top_logprobs user seed response_format tools tool_choice parallel_tool_calls functions function_call
-    reasoning_effort modalities audio prediction service_tier verbosity web_search_options
-    """.split()  # noqa: SIM905  # 28 quoted names would hide what they are
-)
-"""OpenAI's chat parameters that litellm knows by name and maps to each vendor's own."""
 
 SPEAKS_OPENAI = frozenset(
     {"openai", "azure", "hosted_vllm", "openrouter", "groq", "deepseek", "together_ai", "mistral"}
 )
 """Providers to which a field that we do not know is passed through in the body, unharmed."""
-
-_OURS = frozenset({"model", "stream", "stream_options"})
 
 
 class BridgeTransport:
@@ -48,7 +41,7 @@ class BridgeTransport:
         self._httpx: Any = None
         self._loading = asyncio.Lock()
 
-    async def complete(self, target: Target, call: ChatCall) -> Reply:
+    async def complete(self, target: Target, call: Call) -> Reply:
         litellm = await self._load()
         with translated(litellm, target):
             response = await litellm.acompletion(**self._arguments(target, call))
@@ -56,12 +49,12 @@ class BridgeTransport:
             body = response.model_dump(exclude_none=True)
         if not body.get("choices"):
             raise UpstreamUnavailable(f"{target.id} answered without an answer")
-        usage = _usage(body.get("usage"))
+        usage = usage_of_mapping(body.get("usage"))
         if usage is None:
             body.pop("usage", None)  # zeros: litellm's stand-in for a target that counted nothing
         return Reply(body=msgspec.json.encode(cleaned(body, call.alias, "message")), usage=usage)
 
-    async def stream(self, target: Target, call: ChatCall) -> AsyncIterator[StreamChunk]:
+    async def stream(self, target: Target, call: Call) -> AsyncIterator[Events]:
         """Usage is always asked for upstream; its chunk reaches the client only if the client asked too."""
         litellm = await self._load()
         arguments = self._arguments(target, call) | {"stream": True, "stream_options": {"include_usage": True}}
@@ -77,18 +70,20 @@ class BridgeTransport:
                     if said:
                         is_token = any(is_token_of(choice) for choice in said)
                         data = msgspec.json.encode(cleaned(body, call.alias, "delta"))
-                        yield StreamChunk(data=data, is_token=is_token)
+                        yield Events(wire=event(data), is_token=is_token)
         finally:
             await response.aclose()
         if not source.is_finished:
             raise UpstreamUnavailable(f"{target.id} broke off its answer")
         if source.counted:
-            yield _usage_chunk(body, source.counted, call, target)
+            yield _usage_events(body, source.counted, call, target)
 
     async def embed(self, target: Target, call: EmbeddingCall) -> Vectors:
         litellm = await self._load()
         arguments = self._settings(target) | self._address(target)
         arguments |= {"input": list(call.texts), "encoding_format": "float"}
+        if call.extra:
+            arguments["extra_body"] = {name: msgspec.json.decode(raw) for name, raw in call.extra.items()}
         if call.dimensions is not None:
             arguments["dimensions"] = call.dimensions
             # litellm knows a few models by name that take it, and refuses it for all others.
@@ -105,13 +100,13 @@ class BridgeTransport:
             raise UpstreamUnavailable(f"{target.id} answered with something other than vectors")
         if len(rows) != len(call.texts):
             raise UpstreamUnavailable(f"{target.id} answered {len(rows)} vectors for {len(call.texts)} texts")
-        return Vectors(rows=rows, usage=_usage(body.get("usage")))
+        return Vectors(rows=rows, usage=usage_of_mapping(body.get("usage")))
 
-    def _arguments(self, target: Target, call: ChatCall) -> dict[str, Any]:
+    def _arguments(self, target: Target, call: Call) -> dict[str, Any]:
         known: dict[str, Any] = {}
         unknown: dict[str, Any] = {}
         for name, raw in call.fields.items():
-            if name not in _OURS:
+            if name not in ENVELOPE:
                 (known if name in PARAMETERS else unknown)[name] = msgspec.json.decode(raw)
         # The configuration's own `temperature` and the like are defaults, as at LiteLLM's proxy.
         arguments = {**self._settings(target), **known, **self._address(target)}
@@ -166,25 +161,9 @@ def _own_work(response: Any) -> None:
         worked_for_model(own_ms / 1000)
 
 
-def _usage(counted: Mapping[str, Any] | None) -> Usage | None:
-    """None when the target said nothing: no call has zero tokens going in."""
-    if not counted or not counted.get("prompt_tokens"):
-        return None
-    return Usage(input_tokens=counted["prompt_tokens"], output_tokens=counted.get("completion_tokens") or 0)
-
-
-def _usage_chunk(body: Mapping[str, Any], counted: Mapping[str, Any], call: ChatCall, target: Target) -> StreamChunk:
-    """OpenAI's last chunk, with no choices; our cost beside it, because a stream's headers are gone by then."""
-    usage = _usage(counted)
-    if not call.include_usage:
-        return StreamChunk(data=b"", usage=usage)
-    shown: dict[str, Any] = {
-        "id": body.get("id"),
-        "object": "chat.completion.chunk",
-        "created": body.get("created"),
-        "model": call.alias,
-        "choices": [],
-        "usage": counted,
-        "x_wattos": {"cost_nusd": target.cost_nusd(usage)},
-    }
-    return StreamChunk(data=msgspec.json.encode(shown), usage=usage)
+def _usage_events(body: Mapping[str, Any], counted: Mapping[str, Any], call: Call, target: Target) -> Events:
+    usage = usage_of_mapping(counted)
+    if not call.include_usage or usage is None:
+        return Events(wire=b"", usage=usage)
+    first = {"id": body.get("id"), "created": body.get("created")}
+    return Events(wire=event(usage_chunk(first, counted, call, target, usage)), usage=usage)

@@ -35,7 +35,10 @@ class EmbedderTransport:
         self._embedder = embedder
 
     async def embed(self, target: Target, call: EmbeddingCall) -> Vectors:
+        texts = tuple(text for text in call.texts if isinstance(text, str))
+        if len(texts) != len(call.texts):
+            raise InvalidRequest(f"{call.alias} embeds text: tokens mean something else to each model", param="input")
         if call.dimensions not in {None, self._embedder.dimensions}:
             raise InvalidRequest(f"{call.alias} has {self._embedder.dimensions} dimensions", param="dimensions")
-        embedded = await self._embedder.embed_counted(call.texts, call.kind)
+        embedded = await self._embedder.embed_counted(texts, call.kind)
         return Vectors(rows=embedded.rows, usage=Usage(input_tokens=sum(embedded.n_tokens), output_tokens=0))

@@ -5,7 +5,6 @@ Connection refused surfaces at litellm as `InternalServerError` 500; a 429's `Re
 
 from __future__ import annotations
 
-import math
 import re
 import traceback
 from collections.abc import Generator
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from app.errors import (
+    ContentRefused,
     ContextTooLong,
     UpstreamError,
     UpstreamMisconfigured,
@@ -22,16 +22,8 @@ from app.errors import (
     UpstreamUnavailable,
 )
 from app.llm.model import Target
+from app.llm.transports.refusals import MISCONFIGURED, REJECTED, retry_after_of, shown
 from plugins.contract.errors import WattosError
-
-MAX_MESSAGE_CHARS = 300
-"""Of an upstream's own words in our error."""
-
-REJECTED = frozenset({400, 413, 415, 422})
-"""The request itself is wrong."""
-
-MISCONFIGURED = frozenset({401, 402, 403, 404, 405})
-"""Key, funds, model or address are: the operator's to mend."""
 
 SAID_OF_OUR_SETTINGS = ("LLM Provider NOT provided", "Missing credentials")
 """litellm's words for a vendor in `model` that it does not know (with a 400), and for a missing key (with a 500)."""
@@ -48,7 +40,6 @@ TOO_LONG = "context_length_exceeded"
 TIMEOUTS = frozenset({"APITimeoutError", "TimeoutException", "TimeoutError"})
 """OpenAI's (of which litellm's is one), httpx's and Python's own, by name: none of the packages is imported here."""
 
-_SECRETS = re.compile(r"(?:https?://\S+|\b(?:sk|key|Bearer)[-_ ][\w\-]{6,})", re.IGNORECASE)
 _LITELLM_PREFIX = re.compile(r"^(?:litellm\.\w+:\s*)?(?:\w+Error:\s*)?(?:\w*Exception\s*-\s*)?")
 
 
@@ -73,6 +64,8 @@ def _translate(litellm: Any, target: Target, exc: Exception, *, is_answering: bo
     is_too_long = isinstance(body, dict) and cast("dict[str, object]", body).get("code") == TOO_LONG
     if is_too_long or isinstance(exc, litellm.ContextWindowExceededError):
         return ContextTooLong(f"the messages are longer than {target.id} takes", param="messages")
+    if isinstance(exc, litellm.ContentPolicyViolationError):
+        return ContentRefused(f"{target.id} refuses the content: {_own_words(exc)}", status=status or 400)
     if _is_timeout(exc):
         return UpstreamTimeout(f"{target.id} did not answer in time")
     if isinstance(exc, litellm.RateLimitError):
@@ -120,12 +113,8 @@ def _retry_after_s(exc: Exception) -> float | None:
         getattr(_response(exc), "headers", None),
     )
     for headers in found:
-        try:
-            wait_s = float(headers["retry-after"])
-        except (KeyError, TypeError, ValueError):
-            continue  # absent, or an HTTP date, which vendors of models do not send
-        if math.isfinite(wait_s):
-            return max(0.0, wait_s)
+        if (wait_s := retry_after_of(headers or {})) is not None:
+            return wait_s
     return None
 
 
@@ -136,4 +125,4 @@ def _response(exc: Exception) -> Any:
 def _own_words(exc: Exception) -> str:
     """An upstream's message without addresses and keys, shortened; of litellm's own, without advice on its settings."""
     text = _LITELLM_PREFIX.sub("", str(getattr(exc, "message", ""))).partition(" To drop these")[0]
-    return _SECRETS.sub("…", text)[:MAX_MESSAGE_CHARS]
+    return shown(text)

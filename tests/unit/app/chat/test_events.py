@@ -9,7 +9,8 @@ import pytest
 
 from app.chat.routes import events
 from app.errors import UpstreamTimeout
-from app.llm.model import StreamChunk
+from app.llm.events import event
+from app.llm.model import Events
 
 
 class Chunks:
@@ -19,10 +20,10 @@ class Chunks:
         self.failure = failure
         self.closed = False
 
-    async def stream(self) -> AsyncIterator[StreamChunk]:
+    async def stream(self) -> AsyncIterator[Events]:
         try:
-            yield StreamChunk(data=b'{"a":1}')
-            yield StreamChunk(data=b'{"b":2}')
+            yield Events(wire=event(b'{"a":1}'))
+            yield Events(wire=event(b'{"b":2}'))
             if self.failure:
                 raise self.failure
         finally:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from app.llm.chain import Chain
-from app.llm.model import ChatCall, EmbeddingCall, StreamChunk, Target
+from app.llm.events import payloads
+from app.llm.model import Call, EmbeddingCall, Events, Plan, Target
 from app.llm.prices import Price
 from app.llm.transports.bridge import BridgeTransport
 from plugins.contract.nulls import NullGuard, NullMeter
@@ -41,10 +44,14 @@ def target(
     )
 
 
-def asking(*, include_usage: bool = False, **fields: object) -> ChatCall:
+def plan(*targets: Target) -> Plan:
+    return Plan(targets=targets)
+
+
+def asking(*, include_usage: bool = False, **fields: object) -> Call:
     body = {"model": "chat", "messages": [{"role": "user", "content": "ping"}], **fields}
     raw = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in body.items()}
-    return ChatCall(alias="chat", fields=raw, stream=bool(fields.get("stream")), include_usage=include_usage)
+    return Call(alias="chat", fields=raw, stream=bool(fields.get("stream")), include_usage=include_usage)
 
 
 def embedding(*texts: str, dimensions: int | None = None) -> EmbeddingCall:
@@ -52,10 +59,21 @@ def embedding(*texts: str, dimensions: int | None = None) -> EmbeddingCall:
 
 
 def chain_of(bridge: BridgeTransport, guard: Guard | None = None) -> Chain:
-    return Chain(chat={"bridge": bridge}, embedding={"bridge": bridge}, guard=guard or NullGuard(), meter=NullMeter())
+    return Chain(
+        transports={"chat/completions": {"bridge": bridge}},
+        embedding={"bridge": bridge},
+        guard=guard or NullGuard(),
+        meter=NullMeter(),
+    )
 
 
-def text_of(chunks: list[StreamChunk]) -> str:
+def json_of(events: Events) -> dict[str, Any]:
+    """Of the one event that it is."""
+    (data,) = payloads(events.wire)
+    return msgspec.json.decode(data, type=dict[str, Any])
+
+
+def text_of(chunks: list[Events]) -> str:
     """What a client would have read."""
-    bodies = [msgspec.json.decode(chunk.data) for chunk in chunks if chunk.data]
+    bodies = [msgspec.json.decode(data) for chunk in chunks for data in payloads(chunk.wire)]
     return "".join(c["delta"].get("content") or "" for body in bodies for c in body["choices"])

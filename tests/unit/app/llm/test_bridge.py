@@ -8,9 +8,9 @@ import pytest
 from app.errors import (
     UpstreamUnavailable,
 )
-from app.llm.model import StreamChunk, Target, Usage
+from app.llm.model import Events, Target, Usage
 from app.llm.transports.bridge import BridgeTransport
-from unit.app.llm.support import LITELLM_WARNS, VENDORS, asking, embedding, target, text_of
+from unit.app.llm.support import LITELLM_WARNS, VENDORS, asking, embedding, json_of, target, text_of
 from upstream import (
     API_KEY,
     Upstream,
@@ -54,7 +54,7 @@ INJECTED = {
 }
 
 
-async def gather(bridge: BridgeTransport, at: Target, *, include_usage: bool = False) -> list[StreamChunk]:
+async def gather(bridge: BridgeTransport, at: Target, *, include_usage: bool = False) -> list[Events]:
     return [chunk async for chunk in bridge.stream(at, asking(stream=True, include_usage=include_usage))]
 
 
@@ -94,13 +94,13 @@ async def test_usage_is_always_asked_for_and_hidden_from_those_who_did_not_ask(
     hidden = await gather(bridge, target(upstream, "gpt", vendor=provider))
     shown = await gather(bridge, target(upstream, "gpt", vendor=provider), include_usage=True)
     assert [r.body["stream_options"] for r in upstream.requests] == 2 * [{"include_usage": True}]
-    assert hidden[-1] == StreamChunk(data=b"", usage=Usage(input_tokens=1000, output_tokens=10))
-    assert not any(b"usage" in chunk.data for chunk in hidden)
-    last = msgspec.json.decode(shown[-1].data)
+    assert hidden[-1] == Events(wire=b"", usage=Usage(input_tokens=1000, output_tokens=10))
+    assert not any(b"usage" in chunk.wire for chunk in hidden)
+    last = json_of(shown[-1])
     assert (last["choices"], last["usage"]["total_tokens"]) == ([], 1010)
     assert "cost" not in last["usage"]  # litellm's own reckoning, in floating dollars
     assert last["x_wattos"] == {"cost_nusd": 150_000 + 6_000}
-    assert not any(b'"usage"' in chunk.data for chunk in shown[:-1])
+    assert not any(b'"usage"' in chunk.wire for chunk in shown[:-1])
 
 
 async def test_stream_survives_being_torn_into_bytes(upstream: Upstream, bridge: BridgeTransport) -> None:
@@ -191,7 +191,7 @@ async def test_stream_of_several_choices_finishes_each(upstream: Upstream, bridg
     one = '{"index":%d,"delta":{"content":"%s"},"finish_reason":%s}'
     said = [(0, "a", "null"), (1, "b", "null"), (0, "c", '"stop"'), (1, "d", '"length"')]
     upstream.on("gpt", trickles("".join(part % (one % each) for each in said) + "data: [DONE]\n\n", 0))
-    bodies = [msgspec.json.decode(chunk.data) for chunk in await gather(bridge, target(upstream, "gpt")) if chunk.data]
+    bodies = [json_of(chunk) for chunk in await gather(bridge, target(upstream, "gpt")) if chunk.wire]
     choices = [choice for body in bodies for choice in body["choices"]]
     got = [(c["index"], c["delta"]["content"], msgspec.json.encode(c["finish_reason"]).decode()) for c in choices]
     assert got == said
@@ -203,7 +203,7 @@ async def test_tool_calls_stream(upstream: Upstream, bridge: BridgeTransport) ->
     call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
     upstream.on("gpt", answers("", message={"tool_calls": [call]}))
     chunks = await gather(bridge, target(upstream, "gpt"))
-    deltas = [c["delta"] for chunk in chunks if chunk.data for c in msgspec.json.decode(chunk.data)["choices"]]
+    deltas = [c["delta"] for chunk in chunks if chunk.wire for c in json_of(chunk)["choices"]]
     assert [d["tool_calls"][0]["function"]["name"] for d in deltas if d.get("tool_calls")] == ["look"]
 
 

@@ -18,7 +18,7 @@ from app.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from app.llm.model import StreamChunk, Target, Timeouts
+from app.llm.model import Events, Target, Timeouts
 from app.llm.transports.bridge import BridgeTransport
 from plugins.contract.errors import RetryableError, WattosError
 from unit.app.llm.support import LITELLM_WARNS, VENDORS, asking, target, text_of
@@ -43,7 +43,7 @@ CHUNK = (
 )
 
 
-async def gather(bridge: BridgeTransport, at: Target, *, include_usage: bool = False) -> list[StreamChunk]:
+async def gather(bridge: BridgeTransport, at: Target, *, include_usage: bool = False) -> list[Events]:
     return [chunk async for chunk in bridge.stream(at, asking(stream=True, include_usage=include_usage))]
 
 
@@ -178,7 +178,7 @@ async def test_stream_that_breaks_off_is_never_taken_for_a_finished_one(
 ) -> None:
     """Defect 12. litellm 1.106.2 ends such a stream with a `finish_reason: stop` of its own making."""
     upstream.on("gpt", script)  # type: ignore[arg-type]
-    chunks: list[StreamChunk] = []
+    chunks: list[Events] = []
 
     async def read() -> None:
         async for chunk in bridge.stream(target(upstream, "gpt", vendor=provider), asking(stream=True)):
@@ -187,7 +187,7 @@ async def test_stream_that_breaks_off_is_never_taken_for_a_finished_one(
     with pytest.raises(UpstreamError):
         await read()
     assert text_of(chunks) == text
-    assert not any(b'"stop"' in chunk.data for chunk in chunks)
+    assert not any(b'"stop"' in chunk.wire for chunk in chunks)
 
 
 @pytest.mark.parametrize("provider", VENDORS)

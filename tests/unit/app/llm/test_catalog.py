@@ -92,7 +92,9 @@ model_list:
 def test_each_target_keeps_its_own_parameters(catalog: Catalog) -> None:
     """Defect 2: a target has its own model name, key and parameters."""
     first, second, third = catalog.chain("fast")
-    assert (first.params, second.params) == ({"api_key": "first", "temperature": 0.1}, {"api_key": "second"})
+    base = {"api_base": "https://api.openai.com/v1"}
+    assert first.params == {"api_key": "first", "temperature": 0.1, **base}
+    assert second.params == {"api_key": "second", **base}
     assert (third.provider_model, third.params) == ("anthropic/claude-x", {})
 
 
@@ -127,8 +129,23 @@ def test_price_comes_from_the_configuration_or_the_price_file_or_is_unknown(cata
 def test_cost_is_rounded_once() -> None:
     """Both kinds of tokens are added before half a nano-dollar is rounded up."""
     price = Price(input_nusd_per_mtok=400_000, output_nusd_per_mtok=100_000)
-    assert price.cost_nusd(1, 0) == 0
-    assert price.cost_nusd(1, 1) == 1
+    assert price.cost_nusd(Usage(input_tokens=1, output_tokens=0)) == 0
+    assert price.cost_nusd(Usage(input_tokens=1, output_tokens=1)) == 1
+
+
+def test_cached_and_reasoning_tokens_have_prices_of_their_own() -> None:
+    """They are part of input and output, and without a price of their own they cost what those cost."""
+    usage = Usage(input_tokens=100, output_tokens=50, cached_tokens=40, cache_write_tokens=10, reasoning_tokens=20)
+    plain = Price(input_nusd_per_mtok=2_000_000, output_nusd_per_mtok=4_000_000)
+    assert plain.cost_nusd(usage) == 100 * 2 + 50 * 4
+    kinds = Price(
+        input_nusd_per_mtok=2_000_000,
+        output_nusd_per_mtok=4_000_000,
+        cached_nusd_per_mtok=1_000_000,
+        cache_write_nusd_per_mtok=3_000_000,
+        reasoning_nusd_per_mtok=5_000_000,
+    )
+    assert kinds.cost_nusd(usage) == 50 * 2 + 40 * 1 + 10 * 3 + 30 * 4 + 20 * 5
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import pytest
 
 from app.errors import UpstreamTimeout, UpstreamUnavailable
 from app.llm.chain import Chain
-from app.llm.model import ChatCall, Reply, StreamChunk, Target, Timeouts, Usage
+from app.llm.model import Call, Events, Reply, Target, Timeouts, Usage
 from app.llm.prices import Price
 from plugins.contract.nulls import NullGuard
-from unit.app.llm.support import asking
+from unit.app.llm.support import asking, plan
 from unit.plugins.harness import RecordingMeter
 
 PRICE = Price(
@@ -27,17 +27,17 @@ SECRET = "what nobody may read in a log"  # not a password: a prompt
 class Scripted:
     """Sends `chunks`, then raises `failing`, or hangs where it finds None among them."""
 
-    def __init__(self, *chunks: StreamChunk | None, failing: Exception | None = None) -> None:
+    def __init__(self, *chunks: Events | None, failing: Exception | None = None) -> None:
         self._chunks = chunks
         self._failing = failing
         self.closed = 0
 
-    async def complete(self, target: Target, call: ChatCall) -> Reply:
+    async def complete(self, target: Target, call: Call) -> Reply:
         async for _ in self.stream(target, call):
             pass
         return Reply(body=b"{}", usage=USAGE)
 
-    async def stream(self, target: Target, call: ChatCall) -> AsyncIterator[StreamChunk]:
+    async def stream(self, target: Target, call: Call) -> AsyncIterator[Events]:
         try:
             for chunk in self._chunks:
                 if chunk is None:
@@ -50,8 +50,8 @@ class Scripted:
             self.closed += 1
 
 
-def token(text: str = "hi", usage: Usage | None = None) -> StreamChunk:
-    return StreamChunk(data=text.encode(), usage=usage)
+def token(text: str = "hi", usage: Usage | None = None) -> Events:
+    return Events(wire=text.encode(), usage=usage)
 
 
 def target(name: str = "one", **timeouts_s: float) -> Target:
@@ -62,19 +62,21 @@ def target(name: str = "one", **timeouts_s: float) -> Target:
 
 def chain_of(transport: Scripted) -> tuple[Chain, RecordingMeter]:
     meter = RecordingMeter()
-    return Chain(chat={"bridge": transport}, embedding={}, guard=NullGuard(), meter=meter), meter
+    return Chain(
+        transports={"chat/completions": {"bridge": transport}}, embedding={}, guard=NullGuard(), meter=meter
+    ), meter
 
 
 async def read(chain: Chain, targets: Sequence[Target]) -> list[bytes]:
-    streamed = await chain.stream(asking(stream=True), targets)
-    return [chunk.data async for chunk in streamed.chunks]
+    streamed = await chain.stream(asking(stream=True), plan(*targets))
+    return [chunk.wire async for chunk in streamed.pieces]
 
 
 async def test_whole_answer_is_counted_once(caplog: pytest.LogCaptureFixture) -> None:
     """Calls, tokens, dollars, duration; one log line with the trail, and nothing of what was said."""
     chain, meter = chain_of(Scripted())
     with caplog.at_level(logging.INFO, "llm"):
-        await chain.complete(asking(user=SECRET), [target()])
+        await chain.complete(asking(user=SECRET), plan(target()))
     assert meter.total == {
         ("llm_calls_total", "one", "ok"): 1,
         ("llm_tokens_total", "one", "input"): 7,
@@ -109,9 +111,9 @@ async def test_stream_that_is_left_is_cancelled() -> None:
     """The transport is closed at once, and the call is neither success nor failure."""
     transport = Scripted(token(), None)
     chain, meter = chain_of(transport)
-    streamed = await chain.stream(asking(stream=True), [target()])
-    async with aclosing(streamed.chunks) as chunks:  # type: ignore[type-var]
-        assert (await anext(chunks)).data == b"hi"
+    streamed = await chain.stream(asking(stream=True), plan(target()))
+    async with aclosing(streamed.pieces) as chunks:  # type: ignore[type-var]
+        assert (await anext(chunks)).wire == b"hi"
     assert transport.closed == 1
     assert meter.total["llm_calls_total", "one", "cancelled"] == 1
 
@@ -120,7 +122,7 @@ async def test_stream_that_is_left_is_cancelled() -> None:
     ("transport", "tried"),
     [
         pytest.param(Scripted(None), {"one", "two"}, id="before the first token"),
-        pytest.param(Scripted(StreamChunk(data=b"role", is_token=False), None), {"one", "two"}, id="after the role"),
+        pytest.param(Scripted(Events(wire=b"role", is_token=False), None), {"one", "two"}, id="after the role"),
         pytest.param(Scripted(token(), None), {"one"}, id="after the first token"),
     ],
 )
@@ -128,7 +130,7 @@ async def test_silence_ends_a_stream_by_the_targets_own_timeouts(transport: Scri
     """Before the first token another target is asked; after it the stream fails."""
     chain, meter = chain_of(transport)
     times = {"first_token_s": 0.01, "silence_s": 0.01}
-    with pytest.raises(Exception, match=r"upstream_timeout|did not answer within 0\.01 s"):
+    with pytest.raises(Exception, match=r"upstream_timeout|(did not answer within|said nothing for) 0\.01 s"):
         await read(chain, [target("one", **times), target("two", **times)])
     assert {key[1] for key in meter.total if key[0] == "llm_calls_total"} == tried
     assert transport.closed == len(tried)
@@ -138,5 +140,5 @@ async def test_whole_answer_is_waited_for_no_longer_than_the_total() -> None:
     """`timeout` of the configuration."""
     chain, meter = chain_of(Scripted(None))
     with pytest.raises(UpstreamTimeout):
-        await chain.complete(asking(), [target(total_s=0.01)])
+        await chain.complete(asking(), plan(target(total_s=0.01)))
     assert meter.total["llm_calls_total", "one", "upstream_timeout"] == 1

@@ -1,0 +1,153 @@
+"""A stream whose first token is there, passed on to its end; and what happens when it breaks off.
+
+Either the next target continues, where the caller asked for that (`x_wattos_seam`), or the relay raises: text that has
+been sent is never sent again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from app.errors import DeadlineExceeded, UpstreamRejected
+from app.llm.attempts import Attempts
+from app.llm.events import event, payloads
+from app.llm.instruments import outcome_of
+from app.llm.model import Call, Events, Plan, Target, Usage
+from app.llm.stream import Patience, close
+from plugins.contract.errors import RetryableError, WattosError
+
+SEAM = "x_wattos_seam"
+"""On the first chunk of the target that continues: `{"target": …}`."""
+
+MAX_KEPT_BYTES = 1024 * 1024
+"""Of what was relayed: kept to count it when the target does not, and to continue it; 5,000 chunks."""
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream up to its first token. `others`: targets that were not asked."""
+
+    first: Sequence[Events]
+    rest: AsyncIterator[Events]
+    target: Target
+    first_token_ms: float
+    others: tuple[Target, ...] = ()
+    attempts: Attempts = msgspec.field(default_factory=Attempts)
+    began_s: float = 0.0
+
+
+class Ended(Protocol):
+    """Hears of each target's part of a stream once it is over. Must not wait: the client may be gone."""
+
+    def __call__(self, call: Call, opened: Opened, outcome: str, usage: Usage | None, seen: Seen) -> None: ...
+
+
+class Seen:
+    """What the client has been sent, up to a bound."""
+
+    __slots__ = ("n_bytes", "wires")
+
+    def __init__(self) -> None:
+        self.n_bytes = 0
+        self.wires: list[bytes] = []
+
+    def add(self, wire: bytes) -> None:
+        self.n_bytes += len(wire)
+        if self.n_bytes <= MAX_KEPT_BYTES:
+            self.wires.append(wire)
+
+    @property
+    def is_whole(self) -> bool:
+        return self.n_bytes <= MAX_KEPT_BYTES
+
+
+Reopen = Callable[[Call, Plan, Attempts], Awaitable[Opened]]
+
+
+async def relayed(call: Call, opened: Opened, *, reopen: Reopen, ended: Ended) -> AsyncIterator[Events]:
+    """The pieces for the client. Raises: what ended the stream early, with what was tried."""
+    text = ""
+    while True:
+        patience = Patience(opened.rest, opened.target, call.deadline_s)
+        held, seen, usage, outcome = deque(opened.first), Seen(), None, "ok"
+        broken: WattosError | None = None
+        try:
+            while (piece := held.popleft() if held else await patience.next()) is not None:
+                usage = piece.usage or usage
+                if piece.wire:
+                    seen.add(piece.wire)
+                    yield piece
+        except WattosError as exc:
+            outcome, broken = exc.code, exc
+        except BaseException as exc:
+            outcome = outcome_of(exc)
+            raise
+        finally:
+            patience.stop()
+            ended(call, opened, outcome, usage, seen)
+            await close(opened.rest)
+        if broken is None:
+            return
+        opened.attempts.failed(opened.target, broken, opened.first_token_ms)
+        more = _text_of(seen) if _may_continue(call, opened, broken) else None
+        if more is None:
+            raise opened.attempts.raised(broken)
+        text += more
+        opened = _marked(await reopen(_continuing(call, text), Plan(targets=opened.others), opened.attempts))
+
+
+def _may_continue(call: Call, opened: Opened, broken: WattosError) -> bool:
+    return (
+        call.may_continue
+        and call.endpoint == "chat/completions"
+        and bool(opened.others)
+        and isinstance(broken, RetryableError)
+        and not isinstance(broken, DeadlineExceeded | UpstreamRejected)
+    )
+
+
+def _text_of(seen: Seen) -> str | None:
+    """The one answer's text so far; None when there is more than text, which no other model could take up."""
+    if not seen.is_whole:
+        return None
+    text: list[str] = []
+    for wire in seen.wires:
+        for data in payloads(wire):
+            for choice in msgspec.json.decode(data).get("choices") or ():
+                delta: dict[str, Any] = choice.get("delta") or {}
+                others = [name for name in delta if name not in {"role", "content"} and delta[name]]
+                if choice.get("index") or choice.get("finish_reason") or others:
+                    return None
+                text.append(delta.get("content") or "")
+    return "".join(text)
+
+
+def _continuing(call: Call, text: str) -> Call:
+    """The same call with the text so far as the last message: models that take a prefix go on behind it."""
+    messages = msgspec.json.decode(call.fields["messages"], type=list[msgspec.Raw])
+    prefix = msgspec.Raw(msgspec.json.encode({"role": "assistant", "content": text}))
+    fields = {**call.fields, "messages": msgspec.Raw(msgspec.json.encode([*messages, prefix]))}
+    return msgspec.structs.replace(call, fields=fields)
+
+
+def _marked(opened: Opened) -> Opened:
+    """Without the chunks that only begin an answer, and with the seam on the first that says something."""
+    first: list[Events] = []
+    for piece in opened.first:
+        shown: list[bytes] = []
+        for data in payloads(piece.wire):
+            body = msgspec.json.decode(data, type=dict[str, Any])
+            deltas: list[dict[str, Any]] = [choice.get("delta") or {} for choice in body.get("choices") or ()]
+            if not (shown or first) and not any(delta.get("content") for delta in deltas):
+                continue
+            if not (shown or first):
+                body[SEAM] = {"target": opened.target.id}
+                for delta in deltas:
+                    delta.pop("role", None)
+            shown.append(event(msgspec.json.encode(body)))
+        if shown or piece.usage:
+            first.append(msgspec.structs.replace(piece, wire=b"".join(shown)))
+    return msgspec.structs.replace(opened, first=first)

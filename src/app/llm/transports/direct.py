@@ -1,0 +1,239 @@
+"""OpenAI's wire, bytes through: the request is decoded at its top level only, answers hardly at all.
+
+What the client wrote reaches the target unharmed, unknown fields included; ours are the model's name, the wish for
+usage, and the address and key, which come from the configuration alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, cast
+
+import aiohttp
+import msgspec
+from multidict import CIMultiDict
+from yarl import URL
+
+from app.errors import UpstreamMisconfigured, UpstreamTimeout, UpstreamUnavailable
+from app.llm.model import Call, EmbeddingCall, Events, LocalEndpoint, Reply, Target, Vectors
+from app.llm.parameters import ENVELOPE, PARAMETERS
+from app.llm.transports.openai_chunks import OpenAIChunks
+from app.llm.transports.refusals import error_in_answer, refusal, said_in
+from app.llm.transports.whole_events import WholeEvents
+from app.llm.usage import usage_of
+from plugins.contract.errors import WattosError
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""A whole answer is held in memory: the largest of any vendor, 2,048 vectors of 3,072 numbers as text, is 60 MB."""
+
+MAX_ERROR_BYTES = 64 * 1024
+"""Of an error's body: it is read for a code and 300 characters."""
+
+MAX_STREAM_BYTES = 1024 * 1024 * 1024
+"""Of one stream, which is never held: no model writes so much, so it is no answer."""
+
+COMMON_HEADERS = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "wattos"}
+
+_TRUE = msgspec.Raw(b"true")
+_object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_PROMISED = {"chat/completions": "choices", "completions": "choices", "moderations": "results"}
+
+
+class _Prepared(msgspec.Struct, frozen=True):
+    """What all calls to a target have in common."""
+
+    target: Target
+    base: str
+    headers: CIMultiDict[str]
+    model: msgspec.Raw
+    defaults: Mapping[str, msgspec.Raw]
+    overrides: Mapping[str, msgspec.Raw]
+    timeout: aiohttp.ClientTimeout
+    urls: dict[str, URL]
+
+
+class DirectTransport:
+    """Chat, completions, moderations and embeddings. One attempt a call: retries are the guard's."""
+
+    def __init__(self, session: Callable[[], aiohttp.ClientSession], local: LocalEndpoint) -> None:
+        self._session = session
+        self._local = local
+        self._prepared: dict[str, _Prepared] = {}
+
+    async def complete(self, target: Target, call: Call) -> Reply:
+        prepared = self._prepare(target)
+        response = await self._post(prepared, call.endpoint, _body(prepared, call.fields, {}))
+        body = await self._object(response, target)
+        if _PROMISED.get(call.endpoint, "choices") not in body:
+            raise UpstreamUnavailable(f"{target.id} answered without an answer")
+        counted = body.get("usage")
+        body["model"] = msgspec.Raw(msgspec.json.encode(call.alias))
+        return Reply(body=msgspec.json.encode(body), usage=usage_of(counted) if counted is not None else None)
+
+    async def stream(self, target: Target, call: Call) -> AsyncIterator[Events]:
+        """Usage is always asked for upstream; its chunk reaches the client only if the client asked too."""
+        prepared = self._prepare(target)
+        own = {"stream": _TRUE, "stream_options": _with_usage(call.fields.get("stream_options"))}
+        response = await self._post(prepared, call.endpoint, _body(prepared, call.fields, own))
+        chunks, whole, n_bytes = OpenAIChunks(target, call), WholeEvents(), 0
+        try:
+            async for piece in response.content.iter_any():
+                n_bytes += len(piece)
+                if n_bytes > MAX_STREAM_BYTES:
+                    raise UpstreamUnavailable(f"{target.id} sends without end")
+                wire = whole.feed(piece)
+                if wire and (events := chunks.read(wire)) is not None:
+                    yield events
+            if (wire := whole.last()) and (events := chunks.read(wire)) is not None:
+                yield events
+        except (aiohttp.ClientError, OSError) as exc:
+            if not chunks.is_finished:  # who has said all may hang up as it likes
+                raise _unreachable(target, exc) from exc
+        finally:
+            response.close() if not response.content.at_eof() else response.release()
+        if not chunks.is_finished:
+            raise UpstreamUnavailable(f"{target.id} broke off its answer")
+        if (events := chunks.usage_event()) is not None:
+            yield events
+
+    async def embed(self, target: Target, call: EmbeddingCall) -> Vectors:
+        prepared = self._prepare(target)
+        fields: dict[str, Any] = {**call.extra, "input": call.texts, "encoding_format": "float"}
+        if call.dimensions is not None:
+            fields["dimensions"] = call.dimensions
+        response = await self._post(prepared, "embeddings", _body(prepared, fields, {}))
+        body = await self._object(response, target)
+        try:
+            data = msgspec.json.decode(body["data"], type=list[_Row])
+        except (KeyError, msgspec.DecodeError):
+            raise UpstreamUnavailable(f"{target.id} answered with something other than vectors") from None
+        if len(data) != len(call.texts):
+            raise UpstreamUnavailable(f"{target.id} answered {len(data)} vectors for {len(call.texts)} texts")
+        counted = body.get("usage")
+        return Vectors(
+            rows=[row.embedding for row in sorted(data, key=lambda row: row.index)],
+            usage=usage_of(counted) if counted is not None else None,
+        )
+
+    async def _post(self, prepared: _Prepared, endpoint: str, body: bytes) -> aiohttp.ClientResponse:
+        """The response, whose status is 200. Raises: what any other one means."""
+        target = prepared.target
+        url = prepared.urls.get(endpoint)
+        if url is None:
+            url = prepared.urls[endpoint] = URL(f"{prepared.base}/{endpoint}")
+        try:
+            response = await self._session().post(
+                url, data=body, headers=prepared.headers, timeout=prepared.timeout, allow_redirects=False
+            )
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            raise _unreachable(target, exc) from exc
+        if response.status == 200:
+            return response
+        try:
+            said = said_in(await _up_to(response, MAX_ERROR_BYTES))
+        except (aiohttp.ClientError, OSError):
+            said = said_in(b"")
+        finally:
+            response.close()
+        raise refusal(target, response.status, response.headers, said)
+
+    async def _object(self, response: aiohttp.ClientResponse, target: Target) -> dict[str, msgspec.Raw]:
+        """The JSON object of a whole answer, its values unread."""
+        try:
+            if (response.content_length or MAX_ANSWER_BYTES + 1) <= MAX_ANSWER_BYTES and not _is_packed(response):
+                data = await response.read()
+            else:
+                data = await _up_to(response, MAX_ANSWER_BYTES + 1)
+        except (aiohttp.ClientError, OSError) as exc:
+            raise _unreachable(target, exc) from exc
+        finally:
+            response.close() if not response.content.at_eof() else response.release()
+        if len(data) > MAX_ANSWER_BYTES:
+            raise UpstreamUnavailable(f"{target.id} sends an answer without end")
+        try:
+            data.decode()  # raw values are not looked into, and must be text nevertheless
+            body = _object_decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise UpstreamUnavailable(f"{target.id} answered with something that is not JSON") from None
+        error = body.get("error")
+        if error is not None and bytes(error) != b"null":
+            raise error_in_answer(target, bytes(error))
+        return body
+
+    def _prepare(self, target: Target) -> _Prepared:
+        known = self._prepared.get(target.id)
+        if known is not None and known.target is target and not target.is_local:
+            return known
+        params = target.params
+        base, key = (str(params.get("api_base", "")), str(params.get("api_key", "")))
+        if target.is_local:
+            base, key = self._local.address()
+        headers = CIMultiDict(COMMON_HEADERS)
+        if key:
+            headers["authorization"] = f"Bearer {key}"
+        if organization := params.get("organization"):
+            headers["openai-organization"] = str(organization)
+        for name, value in _mapping(params.get("extra_headers")).items():
+            headers[name] = str(value)
+        prepared = _Prepared(
+            target=target,
+            base=base.rstrip("/"),
+            headers=headers,
+            model=_raw(target.provider_model.partition("/")[2]),
+            defaults={name: _raw(value) for name, value in params.items() if name in PARAMETERS},
+            overrides={name: _raw(value) for name, value in _mapping(params.get("extra_body")).items()},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=target.timeouts.connect_s),
+            urls={},
+        )
+        self._prepared[target.id] = prepared
+        return prepared
+
+
+class _Row(msgspec.Struct):
+    embedding: list[float]
+    index: int = 0
+
+
+def _body(prepared: _Prepared, fields: Mapping[str, Any], own: Mapping[str, msgspec.Raw]) -> bytes:
+    """The configuration's `temperature` and the like are defaults, its `extra_body` is not, as at LiteLLM's proxy."""
+    body = {**prepared.defaults, **fields, **prepared.overrides}
+    for name in ENVELOPE:
+        body.pop(name, None)
+    return msgspec.json.encode({"model": prepared.model, **body, **own})
+
+
+def _with_usage(wanted: msgspec.Raw | None) -> msgspec.Raw:
+    options: dict[str, Any] = (msgspec.json.decode(wanted) if wanted is not None else None) or {}
+    return _raw({**options, "include_usage": True})
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+def _is_packed(response: aiohttp.ClientResponse) -> bool:
+    return response.headers.get("content-encoding", "identity") != "identity"
+
+
+async def _up_to(response: aiohttp.ClientResponse, n_bytes: int) -> bytes:
+    """At most so many bytes of the body."""
+    pieces: list[bytes] = []
+    async for piece in response.content.iter_any():
+        pieces.append(piece)
+        n_bytes -= len(piece)
+        if n_bytes <= 0:
+            break
+    return b"".join(pieces)
+
+
+def _unreachable(target: Target, exc: Exception) -> WattosError:
+    if isinstance(exc, asyncio.TimeoutError):
+        return UpstreamTimeout(f"{target.id} did not answer in time")
+    if isinstance(exc, aiohttp.InvalidURL | ValueError):
+        return UpstreamMisconfigured(f"{target.id} has an address that cannot be used")
+    return UpstreamUnavailable(f"{target.id} could not be reached, or failed")

@@ -1,0 +1,40 @@
+"""The one pool of connections to vendors: kept alive, without cookies, without redirects, one DNS cache."""
+
+from __future__ import annotations
+
+import aiohttp
+
+KEEP_ALIVE_S = 30.0
+"""Vendors' load balancers close idle connections after 60 s and more; ours go first, so none breaks as it is used."""
+
+DNS_CACHE_S = 60
+"""As long as the records of most vendors live."""
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+"""Variables that send calls through a proxy."""
+
+
+class Pool:
+    """Opened with the first call, on the loop that makes it; `close` ends all its connections."""
+
+    def __init__(self, *, trust_env: bool = False) -> None:
+        """`trust_env`: HTTP_PROXY and its kin are read for each call (20 µs)."""
+        self._trust_env = trust_env
+        self._session: aiohttp.ClientSession | None = None
+
+    def session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=DNS_CACHE_S)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+                trust_env=self._trust_env,
+                auto_decompress=True,
+            )
+        return self._session
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
