@@ -21,6 +21,7 @@ from app.checks import checks_of_server, checks_of_worker
 from app.embeddings.routes import create_embedding
 from app.environment import read_environment
 from app.http.context import dependencies
+from app.http.dependencies import one_after_another
 from app.http.docs.routes import docs_router
 from app.http.errors import exception_handlers
 from app.http.methods import with_methods
@@ -107,7 +108,7 @@ def build_app(env: Mapping[str, str]) -> Litestar:
         request_max_body_size=settings.max_body_bytes,
         openapi_config=None,  # `docs_router` has it
     )
-    return with_methods(app)
+    return with_methods(one_after_another(app))
 
 
 def build_worker_app(env: Mapping[str, str]) -> Litestar:

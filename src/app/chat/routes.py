@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from litestar import MediaType, Request, Response, post
+from litestar import Request, post
 from litestar.datastructures import State
-from litestar.response import Stream
+from litestar.types import ASGIApp
 
 from app.chat.model import ChatOutcome
 from app.chat.reference import EXAMPLES, ChatCompletionRequest
@@ -15,6 +15,7 @@ from app.chat.reference_answer import ChatCompletion, ChatCompletionChunk
 from app.chat.schemas import read_chat_request
 from app.chat.service import ChatService
 from app.http import sse
+from app.http.answer import EventStream, JsonAnswer
 from app.http.deadline import deadline_of
 from app.http.disconnect import while_connected
 from app.http.openapi.describe import MODEL_CALL, Body, described
@@ -42,14 +43,14 @@ logger = logging.getLogger("chat")
 )
 async def create_chat_completion(
     request: Request[Any, Any, State], principal: Principal, tenant_id: TenantId, chat: ChatService
-) -> Response[Any]:
+) -> ASGIApp:
     """Answer a conversation: whole, or streamed with `stream: true`; over documents with `vector_store_ids`."""
     asked = read_chat_request(await request.body(), deadline_of(request.scope["headers"]))
     if asked.stream:
         chunks, outcome = await while_connected(request, chat.stream(principal, tenant_id, asked))
-        return Stream(events(chunks), media_type=sse.MEDIA_TYPE, headers={**sse.HEADERS, **headers_of(outcome)})
+        return EventStream(events(chunks), headers_of(outcome))
     body, outcome = await while_connected(request, chat.complete(principal, tenant_id, asked))
-    return Response(body, media_type=MediaType.JSON, headers=headers_of(outcome))
+    return JsonAnswer(body, headers_of(outcome))
 
 
 def headers_of(outcome: ChatOutcome) -> dict[str, str]:

@@ -16,6 +16,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.http.connections import Connections
+from app.http.disconnect import DEPARTURE, Departure
 from app.http.ending import Ending
 from app.http.refusal import refusal
 
@@ -48,6 +49,7 @@ class GuardedProtocol(HttpToolsProtocol):
     write_timeout_s: ClassVar[float]
 
     _ending: Ending
+    _departure: Departure
     _stall: asyncio.TimerHandle | None = None
     url = b""
     _refusal = "malformed_http"
@@ -62,6 +64,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self._ending = Ending(transport, self.loop)
+        self._departure = Departure()
         self.transport = self._ending  # the cycles of requests close it too
         if not self.connections_of_server.opened(self):
             self._refuse("too_many_connections")
@@ -69,6 +72,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections_of_server.closed(self)
         self._ending.done()
+        self._departure.happens()
         self.resume_writing()
         super().connection_lost(exc)
 
@@ -96,6 +100,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._wants_upgrade():
             return
         super().on_headers_complete()
+        self.scope[DEPARTURE] = self._departure  # type: ignore[literal-required]  # uvicorn types its own keys alone
         self._in_head = self._is_whole = False
         self.connections_of_server.works(self)
         self._keeps_alive = self.cycle.keep_alive

@@ -9,10 +9,6 @@ from app.http.error_table import TABLE, code_of
 from app.http.schemas import OpenAIError, OpenAIErrorBody
 from plugins.contract.errors import WattosError
 
-MEDIA_TYPE = "text/event-stream"
-HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-"""No proxy on the way may hold events back."""
-
 DONE = b"data: [DONE]\n\n"
 
 

@@ -14,6 +14,7 @@ from app.llm.model import Target, Usage
 from app.llm.prices import NUSD_PER_USD
 from plugins.contract.errors import WattosError
 from plugins.contract.ports import Meter, SlowLog
+from plugins.contract.work import noted
 
 logger = logging.getLogger("llm")
 
@@ -83,7 +84,8 @@ class Instruments:
             "costNusd": done.cost_nusd,
             "durationMs": round(done.duration_ms, 1),
         }
-        logger.info("model call", extra=fields)
+        if not noted("llm", fields):  # a request's own line tells of it; a job, or what was counted later, has none
+            logger.info("model call", extra={"llm": fields})
 
 
 def outcome_of(exc: BaseException) -> str:

@@ -55,7 +55,7 @@ def _estimate(call: Call, answer: Sequence[bytes], are_events: bool) -> Usage:
         if (raw := call.fields.get(name)) is not None:
             value = _decoded(bytes(raw))
             if name == "messages" and isinstance(value, list):
-                n_messages = len(cast("list[Any]", value))
+                n_messages = len(cast("list[object]", value))
             asked.extend(_texts(value, is_saying=True))
     bodies: Iterable[bytes] = (data for wire in answer for data in payloads(wire)) if are_events else answer
     said = [text for body in bodies for text in _answered(_decoded(body))]
@@ -89,7 +89,7 @@ def _texts(value: Any, *, is_saying: bool) -> Iterator[str]:
         for name, item in cast("dict[str, Any]", value).items():
             yield from _texts(item, is_saying=name in _SAYING or (is_saying and name == "description"))
     elif isinstance(value, list):
-        for item in cast("list[Any]", value):
+        for item in cast("list[object]", value):
             yield from _texts(item, is_saying=is_saying)
 
 

@@ -16,13 +16,17 @@ from plugins.contract.ids import shown_id
 class Work:
     """One request or job. `fields`: what its log lines carry. For one event loop."""
 
-    __slots__ = ("fields", "n_waits", "waited_s")
+    __slots__ = ("fields", "has_line", "n_waits", "notes", "waited_s")
 
     def __init__(self, fields: dict[str, str]) -> None:
         self.fields = fields
         self.waited_s = 0.0
         """How long it waited for models so far."""
         self.n_waits = 0
+        self.notes: dict[str, object] = {}
+        """What its own line will tell, beside the fields."""
+        self.has_line = False
+        """Whether there will be such a line."""
 
 
 _current: ContextVar[Work | None] = ContextVar("work", default=None)
@@ -60,6 +64,15 @@ def for_tenant(tenant_id: UUID | None) -> None:
     work = _current.get()
     if work is not None and tenant_id is not None:
         work.fields["tenant"] = shown_id("ten", tenant_id)
+
+
+def noted(name: str, value: object) -> bool:
+    """`value` stands in the line that ends this work. False where nobody writes one, or it has been told already."""
+    work = _current.get()
+    if work is None or not work.has_line or name in work.notes:
+        return False
+    work.notes[name] = value
+    return True
 
 
 def waited_for_model(seconds: float) -> None:

@@ -94,6 +94,7 @@ class ObservedRequest(Work):
         self.status: int | None = None
         self.err: Mapping[str, str] | None = None
         self.finished = False
+        self.has_line = True
 
 
 class RequestReport:
@@ -134,6 +135,7 @@ class RequestReport:
             self._overhead_ms.observe(max(0.0, until_answer_ms - request.waited_s * 1000), label)
         self._slow_log.took("request", f"{request.method} {label}", until_answer_ms)
         level = logging.ERROR if status >= 500 or (aborted and request.err) else logging.INFO
+        request.has_line = False
         if LOGGER.isEnabledFor(level):
             LOGGER.handle(_record(request, level, status, label, principal, response_time_ms, aborted))
 
@@ -171,6 +173,7 @@ def _record(
     }
     fields["res"] = {"statusCode": status}
     fields["responseTime"] = round(response_time_ms, 2)
+    fields |= request.notes
     if aborted:
         fields["aborted"] = True
     if request.err is not None:
