@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -93,8 +94,12 @@ def _texts(value: Any, *, is_saying: bool) -> Iterator[str]:
             yield from _texts(item, is_saying=is_saying)
 
 
+_loading = threading.Lock()
+
+
 def _count(text: str) -> int:
-    encoding = _encoding()
+    with _loading:  # two threads at once would load it twice
+        encoding = _encoding()
     if encoding is None:
         return -(-len(text.encode()) // BYTES_PER_TOKEN)
     return len(encoding.encode_ordinary(text))

@@ -36,6 +36,7 @@ class _Look:
     def __init__(self, space: bytes) -> None:
         self.space = space
         self.choices = b'"choices":' + space + b"["
+        self.first_index = b'"index":' + space + b"0"
         self.unfinished = b'"finish_reason":' + space + b"null"
         self.finished = b'"finish_reason":' + space + b'"'
         self.usage = b'"usage":'
@@ -78,19 +79,27 @@ class OpenAIChunks:
 
         Raises: what an error event says; UpstreamUnavailable for what is no chunk.
         """
-        if not self._has_token or (look := self._look) is None:
-            return self._slowly(wire)
+        shown: list[bytes] = []
+        while wire and not self._has_token:
+            end = wire.index(END) + 2
+            shown.append(self._slowly(wire[:end]))
+            wire = wire[end:]
+        is_token = self._has_token
+        if wire:
+            shown.append(self._quickly(wire, self._look) if self._look else self._slowly(wire))
+        whole = b"".join(shown)
+        return Events(wire=whole, is_token=is_token) if whole else None
+
+    def _quickly(self, wire: bytes, look: _Look) -> bytes:
+        """What finishes the answer, and all behind it, is read; what is before, only if it is not all alike."""
         start, special = len(wire), wire.find(look.finished)
-        if special >= 0:  # what finishes the answer, and all behind it, is read
+        if special >= 0:
             before = wire.rfind(END, 0, special)
             start = before + 2 if before >= 0 else 0
         alike = self._alike(wire[:start], look) if start else b""
         if alike is None:
             return self._slowly(wire)
-        if start == len(wire):
-            return Events(wire=alike)
-        rest = self._slowly(wire[start:])
-        return Events(wire=alike + rest.wire) if rest else Events(wire=alike) if alike else None
+        return alike + self._slowly(wire[start:]) if start < len(wire) else alike
 
     def usage_event(self) -> Events | None:
         """OpenAI's last chunk, with no choices; our cost beside it, because a stream's headers are gone by then."""
@@ -111,6 +120,7 @@ class OpenAIChunks:
             and wire.count(b'\n\ndata: {"') == n - 1
             and wire.count(b"}\n\n") == n
             and wire.count(look.choices) == n
+            and wire.count(look.first_index) == n
             and wire.count(look.unfinished) == n
             and wire.count(self._model) == n
             and (not n_usage or n_usage == n == wire.count(look.no_usage))
@@ -120,23 +130,20 @@ class OpenAIChunks:
             wire = wire.replace(look.no_usage, b"")
         return wire.replace(self._model, self._alias_member)
 
-    def _slowly(self, wire: bytes) -> Events | None:
+    def _slowly(self, wire: bytes) -> bytes:
         shown: list[bytes] = []
-        is_token = False
         for whole in wire.split(END):
             data = data_of(whole.strip(b"\n"))
             if data == DONE:
                 self.is_done = True
             elif data and not self.is_done:
-                chunk, says_token = self._chunk(data)
-                is_token = is_token or says_token
+                chunk = self._chunk(data)
                 if chunk:
                     shown.append(event(chunk))
-        self._has_token = self._has_token or is_token
-        return Events(wire=b"".join(shown), is_token=is_token) if shown else None
+        return b"".join(shown)
 
-    def _chunk(self, data: bytes) -> tuple[bytes, bool]:
-        """One chunk as the client gets it, empty if there is nothing for it; and whether it says more than a role."""
+    def _chunk(self, data: bytes) -> bytes:
+        """One chunk as the client gets it, empty if there is nothing for it."""
         try:
             data.decode()
             body = _decoder.decode(data)
@@ -149,7 +156,7 @@ class OpenAIChunks:
         if counted is not None and bytes(counted) != b"null":
             self.counted = counted
         if not choices:
-            return b"", False
+            return b""
         for choice in choices:
             self._begun.add(choice.index)
             if choice.finish_reason:
@@ -158,7 +165,8 @@ class OpenAIChunks:
             self._first = {name: body[name].copy() for name in ("id", "created", "object") if name in body}
         self._learn(data, body)
         body["model"] = msgspec.Raw(self._alias)
-        return msgspec.json.encode(body), any(_is_token(choice) for choice in choices)
+        self._has_token = self._has_token or any(_is_token(choice) for choice in choices)
+        return msgspec.json.encode(body)
 
     def _learn(self, data: bytes, body: Mapping[str, msgspec.Raw]) -> None:
         self._look = next((look for look in _LOOKS if look.choices in data), None)
