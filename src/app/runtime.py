@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 from app.data_directory import make_data_directory
 from app.database.embedded import embedded_postgres
@@ -72,6 +72,8 @@ class Runtime:
         self.embedder = LocalEmbedder(env=env)
         self.model_server = LocalModelServer(weights_path(settings.models_path), env=env)
         self.timed_embedder = TimedEmbedder(self.embedder)
+        self.last_acts: list[Callable[[], Awaitable[None]]] = []
+        """Awaited before anything is closed: what must not be lost."""
         self.pool = Pool(trust_env=any(env.get(name) for name in PROXIES))
         self.files = FilesService(self.database, self.objects, max_file_bytes=settings.max_file_bytes)
         limits = ParseLimits(timeout_s=settings.parse_timeout_s, memory_bytes=settings.parse_memory_bytes)
@@ -118,5 +120,7 @@ class Runtime:
                 self.upkeep.start()
                 stack.push_async_callback(self.upkeep.stop)
             stack.push_async_callback(self.pool.close)
+            for act in self.last_acts:
+                stack.push_async_callback(act)
             logger.info("ready")
             yield

@@ -46,6 +46,7 @@ def services(catalog: Catalog, runtime: Runtime, capabilities: Capabilities, out
         slow_log=capabilities.slow_log,
         outcomes=outcomes,
     )
+    runtime.last_acts.append(chain.settle)
     chat = ChatService(
         catalog=catalog,
         chain=chain,

@@ -60,6 +60,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """What the configuration says beyond the model: `api_base`, `api_key`, `temperature` …; holds secrets."""
     timeouts: Timeouts = Timeouts()
     price: Price | None = None
+    may_continue: bool = False
+    """Whether another target may go on where this one breaks off, whatever the caller says."""
     is_local: bool = False
     """The model server on this machine: address and key are asked for at each call."""
 

@@ -101,7 +101,7 @@ async def relayed(call: Call, opened: Opened, *, reopen: Reopen, ended: Ended) -
 
 def _may_continue(call: Call, opened: Opened, broken: WattosError) -> bool:
     return (
-        call.may_continue
+        (call.may_continue or opened.target.may_continue)
         and call.endpoint == "chat/completions"
         and bool(opened.others)
         and isinstance(broken, RetryableError)

@@ -20,8 +20,14 @@ _API_KEY = re.compile(re.escape(KEY_PREFIX.encode()) + rb"[A-Za-z0-9_-]{43,128}"
 """43 url-safe characters hold the 256 bits of `generate_key`; what does not look like one is not looked up."""
 
 
+API_KEY_HEADER = b"x-api-key"
+"""Where Anthropic's clients put it."""
+
+CREDENTIAL_HEADERS = frozenset({b"authorization", API_KEY_HEADER})
+
+
 class Authenticator:
-    """Bearer tokens only: keys in query strings end up in logs and histories, so they are not even looked at."""
+    """Headers only: keys in query strings end up in logs and histories, so they are not even looked at."""
 
     def __init__(
         self,
@@ -51,11 +57,11 @@ class Authenticator:
 
     def administrator(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal | None:
         """The administrator if it is that key. Asks nobody, so even who wants to know whether all is well may ask."""
-        token = _bearer_token(headers)
+        token = _token(headers)
         return PLATFORM_ADMIN if token is not None and self._is_admin_key(hashlib.sha256(token).digest()) else None
 
     async def _who(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal | None:
-        token = _bearer_token(headers)
+        token = _token(headers)
         if token is None:
             return None
         token_sha256 = hashlib.sha256(token).digest()
@@ -75,10 +81,13 @@ class Authenticator:
         return hmac.compare_digest(token_sha256, self._admin_key_sha256)
 
 
-def _bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+def _token(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     """Two credentials are no credential: proxies and servers disagree about which one counts."""
-    values = [value for name, value in headers if name.lower() == b"authorization"]
-    if len(values) != 1:
+    found = [(low, value) for name, value in headers if (low := name.lower()) in CREDENTIAL_HEADERS]
+    if len(found) != 1:
         return None
-    scheme, _, token = values[0].partition(b" ")
+    name, value = found[0]
+    if name == API_KEY_HEADER:
+        return value.strip(b" ")
+    scheme, _, token = value.partition(b" ")
     return token.strip(b" ") if scheme.lower() == b"bearer" else None

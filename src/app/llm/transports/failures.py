@@ -22,7 +22,7 @@ from app.errors import (
     UpstreamUnavailable,
 )
 from app.llm.model import Target
-from app.llm.transports.refusals import MISCONFIGURED, REJECTED, retry_after_of, shown
+from app.llm.transports.refusals import MISCONFIGURED, REFUSED, REJECTED, TOO_LONG, retry_after_of, shown
 from plugins.contract.errors import WattosError
 
 SAID_OF_OUR_SETTINGS = ("LLM Provider NOT provided", "Missing credentials")
@@ -33,9 +33,6 @@ READS_ANSWERS = frozenset({"transform_response", "async_transform_response", "co
 
 CHECKS_REQUESTS = "validate_chat_completion_user_messages"
 """litellm's function that refuses parts of messages that it does not know, with a bare `Exception`."""
-
-TOO_LONG = "context_length_exceeded"
-"""OpenAI's code, which litellm goes by only together with OpenAI's message."""
 
 TIMEOUTS = frozenset({"APITimeoutError", "TimeoutException", "TimeoutError"})
 """OpenAI's (of which litellm's is one), httpx's and Python's own, by name: none of the packages is imported here."""
@@ -61,10 +58,10 @@ def _translate(litellm: Any, target: Target, exc: Exception, *, is_answering: bo
     status = getattr(exc, "status_code", None)
     retry_after_s = _retry_after_s(exc)
     body: Any = getattr(exc, "body", None)
-    is_too_long = isinstance(body, dict) and cast("dict[str, object]", body).get("code") == TOO_LONG
-    if is_too_long or isinstance(exc, litellm.ContextWindowExceededError):
+    code = cast("dict[str, object]", body).get("code") if isinstance(body, dict) else None
+    if code in TOO_LONG or isinstance(exc, litellm.ContextWindowExceededError):
         return ContextTooLong(f"the messages are longer than {target.id} takes", param="messages")
-    if isinstance(exc, litellm.ContentPolicyViolationError):
+    if code in REFUSED or isinstance(exc, litellm.ContentPolicyViolationError):
         return ContentRefused(f"{target.id} refuses the content: {_own_words(exc)}", status=status or 400)
     if _is_timeout(exc):
         return UpstreamTimeout(f"{target.id} did not answer in time")

@@ -129,3 +129,13 @@ def test_the_admin_key_is_not_shown_with_its_settings() -> None:
     settings = AdminSettings(admin_key=ADMIN_KEY)
     assert ADMIN_KEY not in repr(settings)
     assert ADMIN_KEY not in str(settings.__rich_repr__())
+
+
+async def test_a_key_may_stand_in_x_api_key() -> None:
+    """Where Anthropic's clients put it; beside another credential it is ambiguous."""
+    world = World(KeyRecord(principal=CALLER))
+    key, admin = (b"x-api-key", KEY.key.encode()), (b"authorization", f"Bearer {ADMIN_KEY}".encode())
+    assert await world.authenticator.authenticate([key]) is CALLER
+    for ambiguous in ([key, admin], [key, key], [(b"x-api-key", b"")]):
+        with pytest.raises(AuthenticationFailed):
+            await world.authenticator.authenticate(ambiguous)
