@@ -1,4 +1,7 @@
-"""One gateway for all tests of the HTTP surface: a server's start takes seconds."""
+"""One gateway for all tests of the HTTP surface: a server's start takes seconds.
+
+Modules that say `UNDER_BOTH_TRANSPORTS = True` run twice: vendors called directly, and every vendor through litellm.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,20 @@ import pytest
 from gateway import Gateway, running_gateway
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "transport" in metafunc.fixturenames and getattr(metafunc.module, "UNDER_BOTH_TRANSPORTS", False):
+        metafunc.parametrize("transport", ["auto", "litellm"], indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with running_gateway(tmp_path_factory.mktemp("gateway")) as gateway:
+def transport(request: pytest.FixtureRequest) -> str:
+    """LLM_TRANSPORT of the gateway."""
+    return str(getattr(request, "param", "auto"))
+
+
+@pytest.fixture(scope="session")
+def shared_gateway(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with running_gateway(tmp_path_factory.mktemp("gateway"), {"LLM_TRANSPORT": transport}) as gateway:
         yield gateway
 
 

@@ -13,6 +13,8 @@ import pytest
 from gateway import Gateway
 from upstream import answers, fails, hangs
 
+UNDER_BOTH_TRANSPORTS = True
+
 pytestmark = pytest.mark.requirement("SVC-1")
 
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}

@@ -9,6 +9,8 @@ import pytest
 from gateway import Gateway
 from upstream import embeds
 
+UNDER_BOTH_TRANSPORTS = True
+
 
 def error_of(response: httpx.Response) -> dict[str, object]:
     error = response.json()["error"]

@@ -14,6 +14,8 @@ import pytest
 from gateway import Gateway
 from upstream import embeds, fails, hangs
 
+UNDER_BOTH_TRANSPORTS = True
+
 pytestmark = pytest.mark.requirement("SVC-1")
 
 

@@ -1,8 +1,8 @@
 """Dependencies, resolved one after the other.
 
 Litestar opens a task group for those of a handler that do not depend on each other, which costs 45 µs a request
-(measured, a third of it) and pays only where they wait for something. Ours never do: they are objects made at start, and
-a principal that the security plugin has found already.
+(measured, a third of it) and pays only where they wait for something. Ours never do: they are objects made at start,
+and a principal that the security plugin has found already.
 """
 
 from __future__ import annotations
