@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.http.error_table import TABLE
 from app.http.refusal import MESSAGES
 from app.knowledge.ingestion.errors import BY_CODE
+from app.llm import verdicts
 
 HEAD = """\
 # Errors
@@ -37,6 +38,18 @@ Everywhere else it is a problem of RFC 9457 (`application/problem+json`); `insta
 
 | code | status | `type` under `/v1` | retry | what it means | what to do |
 |---|---|---|---|---|---|
+"""
+
+CHAIN = """
+## Which errors of a target move on
+
+A model's chain asks one target after the other. This table (`src/app/llm/verdicts.py`, first row that fits) says what
+comes after a failure: the `next` target, those of `context_window_fallbacks` (`longer`), those of
+`content_policy_fallbacks` (`lenient`), or `stop`. *Retried*: the same target is asked again, with backoff, when no
+other one is left. `error.attempts` tells what was tried: `[{"target", "status", "code", "ms"}]`.
+
+| error | then | retried | because |
+|---|---|---|---|
 """
 
 INPUT = """
@@ -83,7 +96,11 @@ def pages() -> dict[str, str]:
     )
     before = ", ".join(f"`{code}`" for code in sorted(MESSAGES))
     reasons = "".join(f"| `{code}` | {_first_line(kind)} |\n" for code, kind in BY_CODE.items())
-    return {"docs/errors.md": HEAD + answers + INPUT + before + REASONS + reasons}
+    moves = "".join(
+        f"| `{kind.__name__}` | {verdict.then} | {'yes' if verdict.here else 'no'} | {verdict.why} |\n"
+        for kind, verdict in verdicts.TABLE
+    )
+    return {"docs/errors.md": HEAD + answers + CHAIN + moves + INPUT + before + REASONS + reasons}
 
 
 def _first_line(kind: type[Exception]) -> str:
