@@ -115,6 +115,10 @@ class UpstreamMisconfigured(WattosError):
 
     code = "upstream_misconfigured"
 
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 class InvalidRequest(WattosError):
     """The input is malformed or contradicts itself. `param` names the field, as OpenAI's errors do."""
@@ -128,9 +132,10 @@ class InvalidRequest(WattosError):
 
 
 class ContextTooLong(InvalidRequest):
-    """More tokens than the model takes."""
+    """More tokens than the model takes. `status`: what a target answered."""
 
     code = "context_length_exceeded"
+    status: int | None = None
 
 
 class BodyTooLarge(WattosError):

@@ -44,8 +44,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     cache: CachePolicy
     needs_model: bool
     """Tools or a response format: quotes alone would not do."""
-    may_continue: bool = False
-    """Another target may go on where one breaks off."""
+    may_continue: bool | None = None
+    """Whether another target may go on where one breaks off; None: as the deployment has it."""
     deadline_s: float | None = None
     """Of the event loop's clock: the caller's own."""
 

@@ -86,7 +86,7 @@ def read_chat_request(body: bytes, deadline_s: float | None = None) -> ChatReque
         cache=_read(fields, "cache", CachePolicy) or CachePolicy(),
         needs_model=_is_given(fields, "tools") or _asks_for_format(fields),
         deadline_s=deadline_s,
-        may_continue=_read(fields, "x_wattos_seam", bool) or False,
+        may_continue=_read(fields, "x_wattos_seam", bool),
     )
 
 

@@ -61,7 +61,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     timeouts: Timeouts = Timeouts()
     price: Price | None = None
     may_continue: bool = False
-    """Whether another target may go on where this one breaks off, whatever the caller says."""
+    """Whether another target may go on where this one breaks off, if the caller does not say."""
     is_local: bool = False
     """The model server on this machine: address and key are asked for at each call."""
 
@@ -96,8 +96,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     deadline_s: float | None = None
     """Of the event loop's clock: the caller's own."""
-    may_continue: bool = False
-    """Whether another target may go on where one breaks off."""
+    may_continue: bool | None = None
+    """Whether another target may go on where one breaks off; None: as the target has it."""
     include_usage: bool = False
     """Whether the client asked for the usage chunk; we ask for it always, and hide it from those who did not."""
     grounding: Grounding | None = None

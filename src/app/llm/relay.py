@@ -100,8 +100,9 @@ async def relayed(call: Call, opened: Opened, *, reopen: Reopen, ended: Ended) -
 
 
 def _may_continue(call: Call, opened: Opened, broken: WattosError) -> bool:
+    wanted = opened.target.may_continue if call.may_continue is None else call.may_continue
     return (
-        (call.may_continue or opened.target.may_continue)
+        wanted
         and call.endpoint == "chat/completions"
         and bool(opened.others)
         and isinstance(broken, RetryableError)

@@ -22,11 +22,14 @@ from app.errors import (
     UpstreamUnavailable,
 )
 from app.llm.model import Target
-from app.llm.transports.refusals import MISCONFIGURED, REFUSED, REJECTED, TOO_LONG, retry_after_of, shown
+from app.llm.transports.refusals import MISCONFIGURED, REFUSED, REJECTED, TOO_LONG, retry_after_of, shown, too_long
 from plugins.contract.errors import WattosError
 
 SAID_OF_OUR_SETTINGS = ("LLM Provider NOT provided", "Missing credentials")
 """litellm's words for a vendor in `model` that it does not know (with a 400), and for a missing key (with a 500)."""
+
+ERROR_WITH_200 = "Error in response object"
+"""litellm's words for an error that is no object, in an answer with status 200; it calls it a 422."""
 
 READS_ANSWERS = frozenset({"transform_response", "async_transform_response", "convert_to_model_response_object"})
 """litellm's functions that read what a target answered: stumbling there is the target's fault."""
@@ -36,6 +39,9 @@ CHECKS_REQUESTS = "validate_chat_completion_user_messages"
 
 TIMEOUTS = frozenset({"APITimeoutError", "TimeoutException", "TimeoutError"})
 """OpenAI's (of which litellm's is one), httpx's and Python's own, by name: none of the packages is imported here."""
+
+UNREACHED = frozenset({"ConnectError", "ClientConnectorError", "ReadError", "RemoteProtocolError"})
+"""httpx's and aiohttp's, by name."""
 
 _LITELLM_PREFIX = re.compile(r"^(?:litellm\.\w+:\s*)?(?:\w+Error:\s*)?(?:\w*Exception\s*-\s*)?")
 
@@ -60,24 +66,43 @@ def _translate(litellm: Any, target: Target, exc: Exception, *, is_answering: bo
     body: Any = getattr(exc, "body", None)
     code = cast("dict[str, object]", body).get("code") if isinstance(body, dict) else None
     if code in TOO_LONG or isinstance(exc, litellm.ContextWindowExceededError):
-        return ContextTooLong(f"the messages are longer than {target.id} takes", param="messages")
+        return too_long(target, status)
     if code in REFUSED or isinstance(exc, litellm.ContentPolicyViolationError):
         return ContentRefused(f"{target.id} refuses the content: {_own_words(exc)}", status=status or 400)
     if _is_timeout(exc):
-        return UpstreamTimeout(f"{target.id} did not answer in time")
+        answered = getattr(_response(exc), "status_code", None)
+        return UpstreamTimeout(f"{target.id} did not answer in time", status=answered, retry_after_s=retry_after_s)
     if isinstance(exc, litellm.RateLimitError):
         return UpstreamRateLimited(f"{target.id} asks for fewer calls", status=429, retry_after_s=retry_after_s)
-    if status in MISCONFIGURED or any(said in str(exc) for said in SAID_OF_OUR_SETTINGS):
-        return UpstreamMisconfigured(f"{target.id} refuses our key or does not know its model (status {status})")
+    if ERROR_WITH_200 in str(exc):
+        return UpstreamUnavailable(f"{target.id} answered with an error where an answer was promised")
+    if (
+        status in MISCONFIGURED
+        or (status is not None and 300 <= status < 400)
+        or any(said in str(exc) for said in SAID_OF_OUR_SETTINGS)
+    ):
+        return UpstreamMisconfigured(
+            f"{target.id} refuses our key or does not know its model (status {status})", status=status
+        )
     if status in REJECTED or isinstance(exc, litellm.BadRequestError):
         return UpstreamRejected(f"{target.id} rejects the request: {_own_words(exc)}", status=status or 400)
     if not is_answering and _is_local(litellm, exc):
         return UpstreamRejected(f"the request cannot be put into the form that {target.id} takes")
     if status is not None and status < 500:
         return UpstreamError(f"{target.id} answered with status {status}", status=status, retry_after_s=retry_after_s)
+    answered = None if _was_not_reached(exc) else status
     return UpstreamUnavailable(
-        f"{target.id} could not be reached, or failed", status=status, retry_after_s=retry_after_s
+        f"{target.id} could not be reached, or failed", status=answered, retry_after_s=retry_after_s
     )
+
+
+def _was_not_reached(exc: BaseException | None) -> bool:
+    """litellm gives refused connections a status of 500."""
+    while exc is not None:
+        if UNREACHED & {kind.__name__ for kind in type(exc).__mro__}:
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False
 
 
 def _is_timeout(exc: BaseException | None) -> bool:

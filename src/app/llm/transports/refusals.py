@@ -30,6 +30,9 @@ REJECTED = frozenset({400, 413, 415, 422})
 MISCONFIGURED = frozenset({401, 402, 403, 404, 405})
 """Key, funds, model or address are: the operator's to mend."""
 
+TIMED_OUT = frozenset({408, 504})
+"""By the target's own word, or its gateway's."""
+
 TOO_LONG = frozenset({"context_length_exceeded", "string_above_max_length"})
 """OpenAI's codes."""
 
@@ -74,22 +77,30 @@ def refusal(target: Target, status: int, headers: Mapping[str, str], said: Said)
     code, words = str(said.code or said.type or ""), str(said.message or "")
     retry_after_s = retry_after_of(headers)
     if status in REJECTED and (code in TOO_LONG or SAYS_TOO_LONG.search(words)):
-        return ContextTooLong(f"the messages are longer than {target.id} takes", param="messages")
+        return too_long(target, status)
     if status in REJECTED and code in REFUSED:
         return ContentRefused(f"{target.id} refuses the content: {shown(words)}", status=status)
     if status == 429:
         return UpstreamRateLimited(f"{target.id} asks for fewer calls", status=429, retry_after_s=retry_after_s)
     if status in MISCONFIGURED or 300 <= status < 400:
-        return UpstreamMisconfigured(f"{target.id} refuses our key or does not know its model (status {status})")
+        return UpstreamMisconfigured(
+            f"{target.id} refuses our key or does not know its model (status {status})", status=status
+        )
     if status in REJECTED:
         return UpstreamRejected(f"{target.id} rejects the request: {shown(words)}", status=status)
-    if status == 408:
+    if status in TIMED_OUT:
         return UpstreamTimeout(f"{target.id} did not answer in time", status=status, retry_after_s=retry_after_s)
     if status < 500:
         return UpstreamError(f"{target.id} answered with status {status}", status=status, retry_after_s=retry_after_s)
     return UpstreamUnavailable(
         f"{target.id} could not be reached, or failed", status=status, retry_after_s=retry_after_s
     )
+
+
+def too_long(target: Target, status: int | None) -> ContextTooLong:
+    exc = ContextTooLong(f"the messages are longer than {target.id} takes", param="messages")
+    exc.status = status
+    return exc
 
 
 def error_in_answer(target: Target, raw: bytes) -> WattosError:
