@@ -62,7 +62,7 @@ class KeyCache:
     async def _join(self, key_hash: bytes) -> _Answer:
         """One look-up a key at a time. It is a task of its own: the first asker may leave, the others still wait."""
         flight = self._flights.get(key_hash)
-        if flight is None:
+        if flight is None or flight.done():  # done and not landed yet: awaiting it again would never let it land
             flight = asyncio.create_task(self._ask(key_hash), name="key-lookup")
             self._flights[key_hash] = flight
             flight.add_done_callback(lambda done: self._landed(key_hash, done))
@@ -84,7 +84,8 @@ class KeyCache:
         return answer
 
     def _landed(self, key_hash: bytes, flight: asyncio.Task[_Answer]) -> None:
-        del self._flights[key_hash]
+        if self._flights.get(key_hash) is flight:
+            del self._flights[key_hash]
         if not flight.cancelled():
             flight.exception()  # seen, even when every asker has left
 

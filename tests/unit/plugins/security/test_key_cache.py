@@ -139,3 +139,24 @@ async def test_closing_cancels_what_is_under_way() -> None:
     await keys.close()
     with pytest.raises(asyncio.CancelledError):
         await asking
+
+
+async def test_a_late_answer_is_asked_for_again_not_for_ever() -> None:
+    """Who comes between an answer and its landing, a second late because the loop was busy, starts a look-up anew."""
+    clock = FakeClock()
+
+    class Late(FakeKeyLookup):
+        async def find(self, key_hash: bytes) -> KeyRecord | None:
+            if not self.asked:
+                clock.now_s += 2
+            return await super().find(key_hash)
+
+    lookup = Late({b"a": RECORD})
+    keys = cached(lookup, clock)
+    early = asyncio.create_task(keys.find(b"a"))
+    late: list[asyncio.Task[KeyRecord | None]] = []
+    # In the loop's turn between the look-up's end and its landing.
+    asyncio.get_running_loop().call_soon(lambda: late.append(asyncio.create_task(keys.find(b"a"))))
+    assert await early is RECORD
+    assert await late[0] is RECORD
+    assert lookup.asked == [b"a", b"a"]
