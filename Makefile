@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 ENGINE ?= docker
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo run lint test check test-newest image image-test fuzz docs fix migrate lock
+.PHONY: help setup tools demo run lint test check test-newest image image-test bench fuzz docs fix migrate lock
 
 help: ## show this help
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ image: ## build the container image (ENGINE=docker, podman or buildah; ARGS=--bu
 
 image-test: tools ## build the image and run it, read-only and without root (needs root and scripts/system_packages.sh)
 	@sh scripts/image_test.sh $(ARGS)
+
+bench: setup ## WattOS beside LiteLLM's proxy: CPU, latency, memory (ARGS=--full, ARGS='--only wattos --case plain-60-10')
+	@sh scripts/bench.sh $(ARGS)
 
 fuzz: tools ## schemathesis for longer than `make test` does (ARGS=40: examples an operation)
 	@$(BIN)/python tests/load/fuzz.py $(ARGS)

@@ -93,9 +93,9 @@ def _model_server(runtime: Runtime) -> HealthCheck:
 
 def _targets(catalog: Catalog, guard: Guard, outcomes: LastOutcomes) -> Iterator[HealthCheck]:
     """One check a target that can be away: the models of this process have checks of their own."""
-    targets = {target.id: target for alias in catalog.aliases() for target in catalog.chain(alias)}
+    targets = {target.id: target for target in catalog.targets()}
     for target in targets.values():
-        if target.transport == "bridge" and not target.is_local:
+        if target.transport in {"bridge", "direct", "anthropic"} and not target.is_local:
             yield _target(target.id, guard, outcomes)
 
 

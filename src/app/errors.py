@@ -18,6 +18,7 @@ WattosError
 │   └── BodyTooLarge                over MAX_BODY_BYTES or MAX_FILE_BYTES
 ├── NotFound                        not there, or not yours: never told apart
 │   └── ModelNotFound
+├── BrokenModelsConfig              the file of MODELS_CONFIG, read again, cannot be used
 └── Conflict                        the state of the thing does not allow it, or a name is taken
 """
 
@@ -154,6 +155,12 @@ class ModelNotFound(NotFound):
     """No such alias, or this key may not use it."""
 
     code = "model_not_found"
+
+
+class BrokenModelsConfig(WattosError):
+    """The file of MODELS_CONFIG cannot be used: the one that was loaded before stays in force."""
+
+    code = "invalid_models_config"
 
 
 class Conflict(WattosError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ from app.knowledge.files.routes import files_router
 from app.knowledge.stores.routes import router as stores_router
 from app.llm.catalog import Catalog, load_catalog
 from app.llm.outcomes import LastOutcomes
-from app.models.routes import list_models, retrieve_model
+from app.llm.reload import Reloader
+from app.llm.routing import Router
+from app.models.routes import list_models, reload_models, retrieve_model
 from app.operations.health.routes import get_health, get_liveness, get_readiness
 from app.operations.health.service import HealthService
 from app.operations.listener import by_operator, each_on_its_listener
@@ -74,13 +76,17 @@ def build_app(env: Mapping[str, str]) -> Litestar:
     """
     parts = _assemble(env)
     settings, runtime, capabilities = parts.settings, parts.runtime, parts.capabilities
-    catalog = load_catalog(
-        Path(settings.models_config) if settings.models_config else None, parts.env, settings.llm_transport
-    )
-    capabilities.logs.conceal(_keys_of(catalog))
-    for warning in catalog.warnings:
-        logger.warning("MODELS_CONFIG: %s", warning)
-    outcomes = LastOutcomes()
+    models_config = Path(settings.models_config) if settings.models_config else None
+    catalog = load_catalog(models_config, parts.env, settings.llm_transport)
+
+    def on_loaded(loaded: Catalog) -> None:
+        capabilities.logs.conceal(value for name, value in loaded.secrets() if is_secret_name(name))
+        for warning in loaded.warnings:
+            logger.warning("MODELS_CONFIG: %s", warning)
+
+    on_loaded(catalog)
+    router, outcomes = Router(catalog), LastOutcomes()
+    reloader = Reloader(models_config, parts.env, settings.llm_transport, router, on_loaded)
     health = _health(parts, checks_of_server(runtime, catalog, capabilities.guard, outcomes))
     app = Litestar(
         route_handlers=[
@@ -88,6 +94,7 @@ def build_app(env: Mapping[str, str]) -> Litestar:
             create_embedding,
             list_models,
             retrieve_model,
+            reload_models,
             files_router(max_file_bytes=settings.max_file_bytes),
             stores_router,
             accounts_router,
@@ -96,7 +103,7 @@ def build_app(env: Mapping[str, str]) -> Litestar:
         ],
         dependencies={
             **dependencies(capabilities.anonymous),
-            **_given(services(catalog, runtime, capabilities, outcomes)),
+            **_given({**services(router, runtime, capabilities, outcomes), "reloader": reloader}),
             **_operations(parts, health),
         },
         guards=[each_on_its_listener(settings.management_port)] if settings.management_port else None,
@@ -104,7 +111,7 @@ def build_app(env: Mapping[str, str]) -> Litestar:
         logging_config=None,  # Litestar's default would bring lines of its own
         exception_handlers=exception_handlers,
         request_class=request_class(body_timeout_s=settings.request_body_timeout_s),
-        lifespan=[_lifespan(runtime.serving, health)],
+        lifespan=[_lifespan(runtime.serving, health), lambda _: reloader.on_sighup()],
         request_max_body_size=settings.max_body_bytes,
         openapi_config=None,  # `docs_router` has it
     )
@@ -200,10 +207,3 @@ def _given(values: Mapping[str, Any]) -> dict[str, Provide]:
         return Provide(provide, sync_to_thread=False)
 
     return {name: always(value) for name, value in values.items()}
-
-
-def _keys_of(catalog: Catalog) -> Iterator[str]:
-    """What a configuration holds that no log may show."""
-    for alias in catalog.aliases():
-        for target in catalog.chain(alias):
-            yield from (str(value) for name, value in target.params.items() if is_secret_name(name))

@@ -12,10 +12,10 @@ from app.embeddings.service import EmbeddingService
 from app.knowledge.answering.extractive import ExtractiveAnswerer
 from app.knowledge.retrieval.service import VectorRetriever
 from app.knowledge.stores.service import VectorStoresService
-from app.llm.catalog import Catalog
 from app.llm.chain import Chain
 from app.llm.model import Transport, TransportName
 from app.llm.outcomes import LastOutcomes
+from app.llm.routing import Router
 from app.llm.transports.bridge import BridgeTransport
 from app.llm.transports.direct import DirectTransport
 from app.llm.transports.embedder import EmbedderTransport
@@ -24,7 +24,7 @@ from app.runtime import Runtime
 from plugins.contract.capabilities import Capabilities
 
 
-def services(catalog: Catalog, runtime: Runtime, capabilities: Capabilities, outcomes: LastOutcomes) -> dict[str, Any]:
+def services(router: Router, runtime: Runtime, capabilities: Capabilities, outcomes: LastOutcomes) -> dict[str, Any]:
     """What route handlers may ask for, by name."""
     # A person waits for the answer: its statements go before documents that are being ingested.
     answerer = ExtractiveAnswerer(functools.partial(runtime.timed_embedder.embed, urgent=True))
@@ -45,10 +45,11 @@ def services(catalog: Catalog, runtime: Runtime, capabilities: Capabilities, out
         meter=capabilities.meter,
         slow_log=capabilities.slow_log,
         outcomes=outcomes,
+        traffic=router.traffic,
     )
     runtime.last_acts.append(chain.settle)
     chat = ChatService(
-        catalog=catalog,
+        router=router,
         chain=chain,
         cache=capabilities.cache,
         cache_state=capabilities.cache_state,
@@ -56,9 +57,9 @@ def services(catalog: Catalog, runtime: Runtime, capabilities: Capabilities, out
         answerer=answerer,
     )
     return {
-        "catalog": catalog,
+        "router": router,
         "chat": chat,
-        "embeddings": EmbeddingService(catalog=catalog, chain=chain),
+        "embeddings": EmbeddingService(router=router, chain=chain),
         "retriever": retriever,
         "files": runtime.files,
         "stores": VectorStoresService(runtime.database, embedding_model=runtime.embedder.model),

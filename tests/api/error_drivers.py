@@ -34,6 +34,7 @@ class Faulty(msgspec.Struct, frozen=True):
     superuser_url: str
     files: Path
     """Where it keeps uploads."""
+    models_config: Path
     with_models: httpx.Client
     """A client of another server, whose local models run."""
 
@@ -106,6 +107,16 @@ def _opened(to: Faulty) -> Answer:
     for _ in range(5):
         assert to.ask("opened", fails(503)).status == 502
     return to.ask("opened")
+
+
+def _invalid_models_config(to: Faulty) -> Answer:
+    """The file is mended again: the next driver may reload, too."""
+    kept = to.models_config.read_bytes()
+    to.models_config.write_text("model_list: {}")
+    try:
+        return to.admin("POST", "/api/v1/models/reload")
+    finally:
+        to.models_config.write_bytes(kept)
 
 
 def _all_targets_failed(to: Faulty) -> Answer:
@@ -219,6 +230,7 @@ DRIVERS: Mapping[str, Driver] = {
     ),
     "uri_too_long": lambda to: to.raw(b"GET /v1/" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n"),
     "unsupported_media_type": _post(CHAT, **{"content-type": "text/xml"}),
+    "invalid_models_config": _invalid_models_config,
     "invalid_value": _extreme_value,
     "upstream_rate_limited": lambda to: to.ask("limited", fails(429, retry_after="17")),
     "headers_too_large": lambda to: to.raw(b"GET /v1/models HTTP/1.1\r\nx: " + b"a" * 70_000),

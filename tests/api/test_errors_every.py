@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy.engine import make_url
 
 import app
-import app.factory
 import app.errors
+import app.factory
 import plugins
 import plugins.contract.errors as root
 from api.error_drivers import DRIVERS, MAX_CONNECTIONS, Faulty, models
@@ -117,6 +117,7 @@ def faulty(
                 database=str(make_url(database_url).database),
                 superuser_url=cluster.url,
                 files=tmp_path / "data" / "files",
+                models_config=tmp_path / "models.yaml",
                 with_models=with_models,
             )
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from app.grounding import Grounding
+from app.llm.routing import NO_WISHES, Wishes
 
 CacheMode = Literal["off", "read", "write", "readwrite"]
 
@@ -46,6 +47,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Tools or a response format: quotes alone would not do."""
     may_continue: bool | None = None
     """Whether another target may go on where one breaks off; None: as the deployment has it."""
+    wishes: Wishes = NO_WISHES
     deadline_s: float | None = None
     """Of the event loop's clock: the caller's own."""
 

@@ -11,11 +11,16 @@ from app.chat.parameters import Object, check_parameters
 from app.errors import InvalidRequest
 from app.http.body import decode_object
 from app.ids import decode_id
+from app.llm.routing import NO_WISHES, Wishes
 
 T = TypeVar("T")
 
 MAX_STORES = 10
 """Stores in one question: each is one more partition scan in the same statement."""
+
+
+MAX_FALLBACKS = 10
+"""Aliases in one request: each may be asked, one after the other."""
 
 
 class RetrievalOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +90,7 @@ def read_chat_request(body: bytes, deadline_s: float | None = None) -> ChatReque
         score_threshold=options.score_threshold,
         cache=_read(fields, "cache", CachePolicy) or CachePolicy(),
         needs_model=_is_given(fields, "tools") or _asks_for_format(fields),
+        wishes=_wishes(fields),
         deadline_s=deadline_s,
         may_continue=_read(fields, "x_wattos_seam", bool),
     )
@@ -98,6 +104,22 @@ def _read(fields: dict[str, msgspec.Raw], name: str, kind: type[T]) -> T | None:
         return msgspec.json.decode(raw, type=kind | None)
     except (msgspec.ValidationError, RecursionError) as exc:
         raise InvalidRequest(f"{name}: {exc}", param=name) from None
+
+
+class _Fallback(msgspec.Struct, frozen=True):
+    """LiteLLM's clients send objects with `model`, too."""
+
+    model: str
+
+
+def _wishes(fields: dict[str, msgspec.Raw]) -> Wishes:
+    if "fallbacks" not in fields and "disable_fallbacks" not in fields:
+        return NO_WISHES
+    given = _read(fields, "fallbacks", list[str | _Fallback])
+    names = None if given is None else tuple(one if isinstance(one, str) else one.model for one in given)
+    if names and len(names) > MAX_FALLBACKS:
+        raise InvalidRequest(f"at most {MAX_FALLBACKS} fallbacks", param="fallbacks")
+    return Wishes(fallbacks=names, disable_fallbacks=_read(fields, "disable_fallbacks", bool) or False)
 
 
 def _is_given(fields: dict[str, msgspec.Raw], name: str) -> bool:

@@ -12,9 +12,9 @@ import msgspec
 from app.chat.grounded import EXTRACTIVE, CitedReply, with_passages
 from app.chat.model import ChatOutcome, ChatRequest
 from app.grounding import Answerer, Grounding, Retriever
-from app.llm.catalog import Catalog
 from app.llm.chain import Chain
 from app.llm.model import Call, Events, Plan, Target
+from app.llm.routing import Router
 from plugins.contract.ports import Cache
 from plugins.contract.principal import Principal, TenantId
 
@@ -32,14 +32,14 @@ class ChatService:
     def __init__(
         self,
         *,
-        catalog: Catalog,
+        router: Router,
         chain: Chain,
         cache: Cache,
         cache_state: str,
         retriever: Retriever,
         answerer: Answerer,
     ) -> None:
-        self._catalog = catalog
+        self._router = router
         self._chain = chain
         self._cache = cache
         self._cache_state = cache_state
@@ -50,13 +50,13 @@ class ChatService:
         self, principal: Principal, tenant_id: TenantId, request: ChatRequest
     ) -> tuple[bytes, ChatOutcome]:
         """The body of a `chat.completion` and how it came about."""
-        targets = self._catalog.chain_for(principal, request.model, "chat")
+        plan = self._router.plan(principal, request.model, "chat", request.wishes)
         key = self._cache_key(tenant_id, request)
         if key and request.cache.reads and (hit := await self._cache.get(key)) is not None:
             kept = msgspec.msgpack.decode(hit, type=CachedReply)
             return kept.body, ChatOutcome(target=kept.target, attempts=0, cache="hit", cost_nusd=0)
-        call, targets = await self._prepare(tenant_id, request, targets)
-        completed = await self._chain.complete(call, Plan(targets=targets))
+        call, plan = await self._prepare(tenant_id, request, plan)
+        completed = await self._chain.complete(call, plan)
         outcome = self._outcome(call, completed.target, completed.attempts, completed.cost_nusd, asked=bool(key))
         body = completed.reply.body
         if call.grounding is not None:
@@ -70,18 +70,16 @@ class ChatService:
         self, principal: Principal, tenant_id: TenantId, request: ChatRequest
     ) -> tuple[AsyncIterator[Events], ChatOutcome]:
         """The chunks as they come, once the first of them is there, and how they came about."""
-        targets = self._catalog.chain_for(principal, request.model, "chat")
-        call, targets = await self._prepare(tenant_id, request, targets)
-        streamed = await self._chain.stream(call, Plan(targets=targets))
+        plan = self._router.plan(principal, request.model, "chat", request.wishes)
+        call, plan = await self._prepare(tenant_id, request, plan)
+        streamed = await self._chain.stream(call, plan)
         outcome = self._outcome(call, streamed.target, streamed.attempts, None, asked=False)
         chunks = streamed.pieces
         if call.grounding is not None:
             chunks = CitedReply(self._answerer, call.grounding).chunks(chunks, _extension(request, outcome))
         return chunks, outcome
 
-    async def _prepare(
-        self, tenant_id: TenantId, request: ChatRequest, targets: tuple[Target, ...]
-    ) -> tuple[Call, tuple[Target, ...]]:
+    async def _prepare(self, tenant_id: TenantId, request: ChatRequest, plan: Plan) -> tuple[Call, Plan]:
         """The call as targets get it. Over documents: with passages found, and quotes as the chain's last link."""
         call = Call(
             alias=request.model,
@@ -92,7 +90,7 @@ class ChatService:
             may_continue=request.may_continue,
         )
         if not request.store_ids:
-            return call, _that_write(targets)
+            return call, _that_write(plan)
         retrieved = await self._retriever.retrieve(
             tenant_id,
             request.store_ids,
@@ -104,10 +102,12 @@ class ChatService:
         fields = with_passages(request.fields, self._answerer.instructions(retrieved.passages))
         call = msgspec.structs.replace(call, fields=fields, grounding=grounding)
         if request.needs_model:
-            return call, _that_write(targets)
-        quotes = tuple(t for t in self._catalog.chain(EXTRACTIVE) if t not in targets)
+            return call, _that_write(plan)
+        targets = plan.targets
+        quotes = tuple(t for t in self._router.catalog.chain(EXTRACTIVE) if t not in targets)
         # With nothing found there is nothing to write about: the quoting target says so, in the question's language.
-        return call, (targets + quotes if retrieved.passages else quotes or targets)
+        found = targets + quotes if retrieved.passages else quotes or targets
+        return call, msgspec.structs.replace(plan, targets=found)
 
     def _cache_key(self, tenant_id: TenantId, request: ChatRequest) -> str:
         """Empty unless the request asks. Answers over documents are never kept: the documents may change."""
@@ -126,9 +126,12 @@ class ChatService:
         )
 
 
-def _that_write(targets: tuple[Target, ...]) -> tuple[Target, ...]:
+def _that_write(plan: Plan) -> Plan:
     """Quotes stand in for no model without documents, nor for tools: as a chain's last link they would hide why."""
-    return tuple(t for t in targets if t.transport != "extractive") or targets
+    if len(plan.targets) == 1 or all(target.transport != "extractive" for target in plan.targets):
+        return plan
+    writing = tuple(target for target in plan.targets if target.transport != "extractive")
+    return msgspec.structs.replace(plan, targets=writing or plan.targets)
 
 
 def _extension(request: ChatRequest, outcome: ChatOutcome) -> dict[str, object]:

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from app.embeddings.schemas import MAX_TEXTS, EmbeddingRequest
 from app.errors import InvalidRequest
-from app.llm.catalog import Catalog
 from app.llm.chain import Chain, Embedded
-from app.llm.model import EmbeddingCall, Plan
+from app.llm.model import EmbeddingCall
+from app.llm.routing import Router
 from plugins.contract.principal import Principal
 
 
 class EmbeddingService:
     """Checks the request and calls the chain."""
 
-    def __init__(self, *, catalog: Catalog, chain: Chain) -> None:
-        self._catalog = catalog
+    def __init__(self, *, router: Router, chain: Chain) -> None:
+        self._router = router
         self._chain = chain
 
     async def embed(self, principal: Principal, request: EmbeddingRequest) -> Embedded:
         """Raises: InvalidRequest, ModelNotFound, or what the chain raises."""
         if not request.model:
             raise InvalidRequest("model is missing: GET /v1/models lists them", param="model", code="missing_field")
-        targets = self._catalog.chain_for(principal, request.model, "embedding")
+        plan = self._router.plan(principal, request.model, "embedding")
         call = EmbeddingCall(
             alias=request.model, texts=_texts(request), kind=request.input_type, dimensions=request.dimensions
         )
-        return await self._chain.embed(call, Plan(targets=targets))
+        return await self._chain.embed(call, plan)
 
 
 def _texts(request: EmbeddingRequest) -> tuple[str, ...]:

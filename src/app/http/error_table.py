@@ -101,6 +101,11 @@ TABLE: Mapping[str, Row] = {
     "unsupported_media_type": Row(
         415, "`content-type` or `content-encoding` says that the body is no JSON.", "Send `application/json`, plain."
     ),
+    "invalid_models_config": Row(
+        422,
+        "The file of MODELS_CONFIG cannot be used; the message says where and why. The one loaded before stays.",
+        "Mend the file, try it with `wattos config check`, and reload.",
+    ),
     "invalid_value": Row(
         422, "A value is well-formed, and outside of what can be stored.", "Choose a value that is less extreme."
     ),

@@ -1,37 +1,71 @@
-"""What can be called: alias → chain of targets. Built once, from MODELS_CONFIG or the models on this machine."""
+"""What can be called: alias → routes of targets. Built once for a file of MODELS_CONFIG, or the models on this machine.
+
+It knows no moment: which of an alias's deployments is asked first is the router's to say.
+"""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import msgspec
 
-from app.errors import InvalidRequest, ModelNotFound
-from app.llm.config import ROUTER_PARAMS, ModelEntry, ModelsConfig, read_models_config
-from app.llm.model import Mode, Target, Timeouts, TransportName
-from app.llm.prices import FREE, KnownModel, known_models, price_of
-from app.llm.wires import Preference, resolve
+from app.errors import ModelNotFound
+from app.llm.config import AliasOf, ModelsConfig, read_models_config
+from app.llm.deployments import (
+    EMBED,
+    EXTRACTIVE,
+    LOCAL,
+    OWN_MODELS,
+    Defaults,
+    checked_model,
+    needs_price_file,
+    own_target,
+    price_name,
+    target_id_of,
+    target_of,
+)
+from app.llm.fallbacks import Fallbacks, read_fallbacks
+from app.llm.model import Mode, Target
+from app.llm.prices import known_models
+from app.llm.wildcards import Wildcards
+from app.llm.wires import Preference
 from plugins.contract.errors import SettingsError
-from plugins.contract.principal import Principal
 
-LOCAL = "wattos-local"
-EXTRACTIVE = "wattos-extractive"
-EMBED = "wattos-embed"
+__all__ = ["EMBED", "EXTRACTIVE", "LOCAL", "OWN_MODELS", "Catalog", "Route", "load_catalog"]
 
-OWN_MODELS: Mapping[str, tuple[str, TransportName, Mode]] = {
-    "wattos/local": ("openai/wattos-local", "direct", "chat"),
-    "wattos/extractive": ("wattos/extractive", "extractive", "chat"),
-    "wattos/embed": ("wattos/embed", "embedder", "embedding"),
+MAX_ALIAS_CHARS = 256
+"""Longer than any model's name."""
+
+MAX_ROUTES = 1000
+"""Routes of names that wildcards match: clients make them up."""
+
+Strategy = Literal["in-order", "simple-shuffle", "least-busy", "latency-based-routing", "cost-based-routing"]
+
+STRATEGIES: Mapping[str, Strategy] = {
+    "simple-shuffle": "simple-shuffle",
+    "usage-based-routing": "simple-shuffle",
+    "usage-based-routing-v2": "simple-shuffle",
+    "least-busy": "least-busy",
+    "latency-based-routing": "latency-based-routing",
+    "cost-based-routing": "cost-based-routing",
 }
-"""Models of this machine that a configuration may name as targets: provider model, transport, mode."""
+"""LiteLLM's names to ours."""
 
-_OWN_PARAMS = {"model", "input_cost_per_token", "output_cost_per_token", "timeout", "stream_timeout", *ROUTER_PARAMS}
-_ID = re.compile(r"[\x21-\x7e]{1,200}")
-"""Ids are sent in a header: visible ASCII."""
+Groups = tuple[tuple[Target, ...], ...]
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one alias: groups of deployments, its own and then each fallback's; and what stands in for it in need."""
+
+    mode: Mode
+    groups: Groups
+    longer: Groups = ()
+    lenient: Groups = ()
+    is_fixed: bool = True
+    """The order does not depend on the moment."""
 
 
 class Catalog:
@@ -40,34 +74,81 @@ class Catalog:
     def __init__(
         self,
         deployments: Mapping[str, Sequence[Target]],
-        fallbacks: Mapping[str, Sequence[str]],
-        warnings: Sequence[str],
+        fallbacks: Fallbacks | None = None,
+        warnings: Sequence[str] = (),
+        *,
+        strategy: Strategy = "in-order",
+        names: Mapping[str, AliasOf] | None = None,
+        wildcards: Wildcards | None = None,
     ) -> None:
+        """`names`: more names for aliases."""
         self.warnings = tuple(warnings)
-        self._chains = {alias: _chain(alias, deployments, fallbacks) for alias in deployments}
+        self.strategy = strategy
+        self._deployments = {alias: tuple(targets) for alias, targets in deployments.items()}
+        self._fallbacks = fallbacks or Fallbacks()
+        self._names = names or {}
+        self._wildcards = wildcards or Wildcards((), Defaults())
+        known = (*self._deployments, *self._names)
+        self._routes = {alias: self._route_of(alias) for alias in known}
+        self._matched = lru_cache(maxsize=MAX_ROUTES)(self._route_of)
 
     def aliases(self) -> tuple[str, ...]:
-        return tuple(self._chains)
+        """As `GET /v1/models` lists them: wildcards as they stand, no hidden names."""
+        shown = (name for name, of in self._names.items() if not of.hidden)
+        return (*self._deployments, *shown, *self._wildcards.patterns)
+
+    def targets(self) -> Iterable[Target]:
+        """All that are named, those that a wildcard would make not among them."""
+        for targets in self._deployments.values():
+            yield from targets
+
+    def target_ids(self) -> frozenset[str]:
+        return frozenset(target.id for target in self.targets())
+
+    def secrets(self) -> Iterable[tuple[str, str]]:
+        """Parameters of all deployments, by name: some hold keys."""
+        for target in self.targets():
+            yield from ((name, str(value)) for name, value in target.params.items())
+        yield from self._wildcards.parameters()
+
+    def find(self, alias: str) -> Route | None:
+        found = self._routes.get(alias)
+        if found is None and len(alias) <= MAX_ALIAS_CHARS and self._wildcards.matches(alias):
+            found = self._matched(alias)
+        return found
+
+    def route(self, alias: str) -> Route:
+        """Raises: ModelNotFound."""
+        found = self._routes.get(alias) or self.find(alias)
+        if found is None:
+            raise ModelNotFound(f"no model {alias[:200]!r}: GET /v1/models lists those there are")
+        return found
 
     def chain(self, alias: str) -> tuple[Target, ...]:
         """The alias's own targets in order, then those of its fallbacks. Raises: ModelNotFound."""
-        try:
-            return self._chains[alias]
-        except KeyError:
-            raise ModelNotFound(f"no model {alias[:200]!r}: GET /v1/models lists those there are") from None
-
-    def chain_for(self, principal: Principal, alias: str, mode: Mode) -> tuple[Target, ...]:
-        """The chain for this caller and this kind of call. Raises: ModelNotFound, InvalidRequest."""
-        if not principal.may_use(alias):
-            raise ModelNotFound(f"no model {alias[:200]!r}: GET /v1/models lists those this key may use")
-        targets = self.chain(alias)
-        if any(target.mode != mode for target in targets):
-            article = "an" if mode == "embedding" else "a"
-            raise InvalidRequest(f"{alias!r} is not {article} {mode} model", param="model", code="wrong_model_kind")
-        return targets
+        found: dict[str, Target] = {}
+        for group in self.route(alias).groups:
+            for target in group:
+                found.setdefault(target.id, target)
+        return tuple(found.values())
 
     def mode(self, alias: str) -> Mode:
-        return self.chain(alias)[0].mode
+        return self.route(alias).mode
+
+    def _own(self, alias: str) -> tuple[Target, ...]:
+        name = self._names[alias].model if alias in self._names else alias
+        return self._deployments.get(name) or self._wildcards.targets(name)
+
+    def _route_of(self, alias: str) -> Route:
+        own = self._own(alias)
+        name = self._names[alias].model if alias in self._names else alias
+        others = (self._own(other) for other in self._fallbacks.after(name))
+        # By default kinds do not mix: an embedding alias has no chat model to fall back to.
+        groups = (own, *(group for group in others if group and group[0].mode == own[0].mode))
+        longer = tuple(self._own(other) for other in self._fallbacks.longer.get(name, ()))
+        lenient = tuple(self._own(other) for other in self._fallbacks.lenient.get(name, ()))
+        is_fixed = self.strategy == "in-order" or all(len(group) == 1 for group in (*groups, *longer, *lenient))
+        return Route(mode=own[0].mode, groups=groups, longer=longer, lenient=lenient, is_fixed=is_fixed)
 
 
 def load_catalog(path: Path | None, env: Mapping[str, str], prefer: Preference = "auto") -> Catalog:
@@ -77,173 +158,66 @@ def load_catalog(path: Path | None, env: Mapping[str, str], prefer: Preference =
     config = read_models_config(path, env)
     if not config.model_list:
         own = embedded_catalog()
-        return Catalog({alias: own.chain(alias) for alias in own.aliases()}, {}, config.warnings)
-    deployments = _deployments(config, str(path), env, prefer)
+        return Catalog({alias: own.chain(alias) for alias in own.aliases()}, None, config.warnings)
+    file, router = str(path), config.router_settings
+    defaults = Defaults(
+        timeout_s=router.timeout or config.litellm_settings.request_timeout,
+        stream_timeout_s=router.stream_timeout,
+        env=env,
+        prefer=prefer,
+    )
+    wildcards = Wildcards(
+        [(n, entry) for n, entry in enumerate(config.model_list) if "*" in entry.model_name], defaults, file
+    )
+    deployments = _deployments(config, file, defaults)
     for alias in (EXTRACTIVE, EMBED):  # documents need these two whatever the configuration says
-        deployments.setdefault(alias, [_own(alias)])
-    fallbacks = _fallbacks(config, deployments, str(path))
-    return Catalog(deployments, fallbacks, config.warnings)
+        deployments.setdefault(alias, [own_target(alias)])
+    names = {name: AliasOf(model=of) if isinstance(of, str) else of for name, of in router.model_group_alias.items()}
+    for name, of in names.items():
+        if not (of.model in deployments or wildcards.matches(of.model)):
+            raise SettingsError(
+                f"{file}, router_settings.model_group_alias: {name!r} is for {of.model!r}, which is no"
+                " model_name of model_list"
+            )
+        if name in deployments:
+            raise SettingsError(f"{file}, router_settings.model_group_alias: {name!r} is a model_name already")
+    fallbacks = read_fallbacks(
+        config, file, {alias: targets[0].mode for alias, targets in deployments.items()}, wildcards
+    )
+    return Catalog(
+        deployments, fallbacks, config.warnings, strategy=_strategy(config, file), names=names, wildcards=wildcards
+    )
 
 
 def embedded_catalog() -> Catalog:
     """The models that need no key."""
-    return Catalog({alias: [_own(alias)] for alias in (LOCAL, EXTRACTIVE, EMBED)}, {}, ())
+    return Catalog({alias: [own_target(alias)] for alias in (LOCAL, EXTRACTIVE, EMBED)})
 
 
-def _own(alias: str) -> Target:
-    provider_model, transport, mode = OWN_MODELS[alias.replace("-", "/", 1)]
-    return Target(
-        id=alias,
-        alias=alias,
-        provider_model=provider_model,
-        transport=transport,
-        mode=mode,
-        price=FREE,
-        is_local=alias == LOCAL,
-    )
-
-
-def _deployments(
-    config: ModelsConfig, file: str, env: Mapping[str, str], prefer: Preference
-) -> dict[str, list[Target]]:
-    known = known_models(_price_name(entry) for entry in config.model_list if _needs_price_file(entry))
+def _deployments(config: ModelsConfig, file: str, defaults: Defaults) -> dict[str, list[Target]]:
+    entries = [(n, entry) for n, entry in enumerate(config.model_list) if "*" not in entry.model_name]
+    known = known_models(price_name(entry) for _, entry in entries if needs_price_file(entry))
     deployments: dict[str, list[Target]] = {}
     ids: set[str] = set()
-    for number, entry in enumerate(config.model_list):
+    for number, entry in entries:
         place = f"{file}, model_list[{number}]"
-        model = entry.litellm_params.get("model")
-        if not entry.model_name.strip():
-            raise SettingsError(f"{place}: model_name is empty")
-        if "*" in entry.model_name:
-            raise SettingsError(f"{place}: wildcard names ({entry.model_name}) are not supported yet: name each model")
-        if not isinstance(model, str) or not model.strip():
-            raise SettingsError(f"{place}.litellm_params.model is missing: e.g. openai/gpt-4o-mini")
-        _check_price(entry, place)
-        target = _target(entry, model, known.get(_price_name(entry)), _id(entry, model, ids, place), place)
-        if model not in OWN_MODELS:
-            transport, params = resolve(model, target.params, env, prefer)
-            target = msgspec.structs.replace(target, transport=transport, params=params)
+        model = checked_model(entry, place)
+        target_id = target_id_of(entry, model, ids, place)
+        target = target_of(entry, known.get(price_name(entry)), target_id, place, defaults)
         deployments.setdefault(entry.model_name, []).append(target)
     for alias, targets in deployments.items():
-        if len({target.mode for target in targets}) > 1:
-            raise SettingsError(f"{file}: {alias!r} mixes chat and embedding models: give them different names")
+        modes = sorted({target.mode for target in targets})
+        if len(modes) > 1:
+            raise SettingsError(f"{file}: {alias!r} mixes {' and '.join(modes)} models: give them different names")
     return deployments
 
 
-def _target(entry: ModelEntry, model: str, known: KnownModel | None, target_id: str, place: str) -> Target:
-    own = OWN_MODELS.get(model)
-    params: dict[str, Any] = {k: v for k, v in entry.litellm_params.items() if k not in _OWN_PARAMS}
-    wanted = entry.model_info.mode or (known.mode if known else None)
-    provider_model, transport, mode = own or (model, "bridge", "embedding" if wanted == "embedding" else "chat")
-    return Target(
-        id=target_id,
-        alias=entry.model_name,
-        provider_model=provider_model,
-        transport=transport,
-        mode=mode,
-        params=params,
-        timeouts=_timeouts(entry, place),
-        price=_price(entry) or (FREE if own else known.price if known else None),
-        is_local=model == "wattos/local",
-    )
-
-
-def _timeouts(entry: ModelEntry, place: str) -> Timeouts:
-    """LiteLLM's names: `timeout` for a call and, without `stream_timeout`, for each silence of a stream; in seconds."""
-    given: dict[str, float] = {}
-    for name in ("timeout", "stream_timeout"):
-        value = entry.litellm_params.get(name)
-        if value is None:
-            continue
-        try:
-            given[name] = float(value)
-        except (TypeError, ValueError):
-            given[name] = math.nan
-        if not 0 < given[name] < math.inf:
-            raise SettingsError(f"{place}.litellm_params.{name}: {value!r} is not a time in seconds: e.g. 30")
-    default = Timeouts()
-    total_s = given.get("timeout", default.total_s)
-    silence_s = given.get("stream_timeout", given.get("timeout", default.silence_s))
-    return Timeouts(total_s=total_s, first_token_s=silence_s, silence_s=silence_s)
-
-
-def _needs_price_file(entry: ModelEntry) -> bool:
-    """It also knows which models are for embedding."""
-    return entry.litellm_params.get("model") not in OWN_MODELS and (_price(entry) is None or not entry.model_info.mode)
-
-
-def _price_name(entry: ModelEntry) -> str:
-    return entry.model_info.base_model or str(entry.litellm_params.get("model", ""))
-
-
-def _price(entry: ModelEntry) -> Any:
-    """A price that the configuration gives goes before the price file's."""
-    info, params = entry.model_info, entry.litellm_params
-    return price_of(
-        params.get("input_cost_per_token", info.input_cost_per_token),
-        params.get("output_cost_per_token", info.output_cost_per_token),
-    )
-
-
-def _check_price(entry: ModelEntry, place: str) -> None:
-    """A price that cannot be read is not silently another one, or none."""
-    for name in ("input_cost_per_token", "output_cost_per_token"):
-        given = entry.litellm_params.get(name, getattr(entry.model_info, name))
-        if given is not None and price_of(given, None) is None:
-            raise SettingsError(f"{place}.{name}: {given!r} is not a price in dollars: e.g. 0.00000015")
-
-
-def _id(entry: ModelEntry, model: str, taken: set[str], place: str) -> str:
-    """`model_info.id`, else the provider's model, with `#2` for its second deployment. Own models are one each."""
-    if model in OWN_MODELS and not entry.model_info.id:
-        return model.replace("/", "-", 1)
-    wanted = entry.model_info.id or model
-    if not _ID.fullmatch(wanted) or wanted.replace("-", "/", 1) in OWN_MODELS:
-        where = "model_info.id" if entry.model_info.id else "litellm_params.model"
-        raise SettingsError(f"{place}.{where}: {wanted[:50]!r} cannot be an id: give model_info.id in ASCII, unspaced")
-    found, number = wanted, 1
-    while found in taken:
-        if entry.model_info.id:
-            raise SettingsError(f"{place}.model_info.id: {wanted!r} stands twice")
-        number += 1
-        found = f"{wanted}#{number}"
-    taken.add(found)
-    return found
-
-
-def _fallbacks(config: ModelsConfig, known: Mapping[str, Sequence[Target]], file: str) -> dict[str, list[str]]:
-    fallbacks: dict[str, list[str]] = {}
-    for number, item in enumerate(config.litellm_settings.fallbacks):
-        place = f"{file}, litellm_settings.fallbacks[{number}]"
-        for alias, others in item.items():
-            for name in (alias, *others):
-                if name not in known:
-                    raise SettingsError(f"{place}: {name!r} is no model_name of model_list ({_some(known)})")
-                if known[name][0].mode != known[alias][0].mode:
-                    raise SettingsError(f"{place}: {alias!r} and {name!r} are not both chat or both embedding models")
-            fallbacks.setdefault(alias, []).extend(others)
-    return fallbacks
-
-
-def _chain(
-    alias: str, deployments: Mapping[str, Sequence[Target]], fallbacks: Mapping[str, Sequence[str]]
-) -> tuple[Target, ...]:
-    """Own deployments, then each fallback's chain: its own ones and, before the next fallback, those that it falls
-    back to, as at LiteLLM's proxy. No alias and no target comes twice, so circles end."""
-    seen: set[str] = set()
-
-    def walk(name: str) -> Iterator[Target]:
-        if name not in seen:
-            seen.add(name)
-            yield from deployments[name]
-            for other in fallbacks.get(name, ()):
-                yield from walk(other)
-
-    found: dict[str, Target] = {}
-    for target in walk(alias):
-        found.setdefault(target.id, target)
-    return tuple(found.values())
-
-
-def _some(names: Iterable[str]) -> str:
-    return "there are " + ", ".join(sorted(names)[:5])
+def _strategy(config: ModelsConfig, file: str) -> Strategy:
+    """Without one, weights ask for a shuffle; without those the order of the file is the operator's."""
+    given = config.router_settings.routing_strategy
+    if given is None:
+        weighted = any({"weight", "rpm", "tpm"} & entry.litellm_params.keys() for entry in config.model_list)
+        return "simple-shuffle" if weighted else "in-order"
+    if given not in STRATEGIES:
+        raise SettingsError(f"{file}, router_settings.routing_strategy: {given!r} is none of {', '.join(STRATEGIES)}")
+    return STRATEGIES[given]

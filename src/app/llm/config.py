@@ -1,33 +1,22 @@
-"""MODELS_CONFIG: the format of LiteLLM's proxy, as far as this release reads it. Errors name file, place and remedy."""
+"""MODELS_CONFIG: the format of LiteLLM's proxy, as far as this release reads it (`config_keys` has the table).
+
+Errors name file, place and remedy.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 import yaml
 
+from app.llm import config_keys
+from app.llm.config_keys import warnings_on
 from plugins.contract.errors import SettingsError
 
 ENVIRONMENT = "os.environ/"
-
-KNOWN_TOP = {"model_list", "litellm_settings"}
-KNOWN_ENTRY = {"model_name", "litellm_params", "model_info"}
-KNOWN_SETTINGS = {"fallbacks"}
-
-ROUTER_PARAMS = {"rpm", "tpm", "weight", "order", "max_parallel_requests", "tags", "max_budget", "budget_duration"}
-"""Of `litellm_params`: for LiteLLM's router, which we do not use. All others are handed to litellm."""
-
-PLANNED = {
-    "router_settings",
-    "litellm_settings.default_fallbacks",
-    "litellm_settings.context_window_fallbacks",
-    "litellm_settings.num_retries",
-    "litellm_settings.request_timeout",
-}
-"""Not read yet, but will be."""
 
 
 class ModelInfo(msgspec.Struct, kw_only=True):
@@ -37,6 +26,8 @@ class ModelInfo(msgspec.Struct, kw_only=True):
     """Whose price it is, where `model` is a name of the operator's own, as at Azure."""
     input_cost_per_token: float | None = None
     output_cost_per_token: float | None = None
+    x_wattos_seam: bool = False
+    """Another target may continue where this one breaks off."""
 
 
 class ModelEntry(msgspec.Struct, kw_only=True):
@@ -47,15 +38,42 @@ class ModelEntry(msgspec.Struct, kw_only=True):
     model_info: ModelInfo = msgspec.field(default_factory=ModelInfo)
 
 
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+ByAlias = list[dict[str, list[str]]]
+
+
+class LiteLLMSettings(msgspec.Struct, kw_only=True):
+    """Both sections may give fallbacks; `router_settings` goes first."""
+
+    fallbacks: ByAlias = []
+    default_fallbacks: list[str] = []
+    context_window_fallbacks: ByAlias = []
+    content_policy_fallbacks: ByAlias = []
+    request_timeout: Seconds | None = None
+
+
+class AliasOf(msgspec.Struct, kw_only=True):
+    model: str
+    hidden: bool = False
+
+
 class RouterSettings(msgspec.Struct, kw_only=True):
-    fallbacks: list[dict[str, list[str]]] = []
+    routing_strategy: str | None = None
+    fallbacks: ByAlias = []
+    default_fallbacks: list[str] = []
+    context_window_fallbacks: ByAlias = []
+    content_policy_fallbacks: ByAlias = []
+    model_group_alias: dict[str, str | AliasOf] = {}
+    timeout: Seconds | None = None
+    stream_timeout: Seconds | None = None
 
 
 class ModelsConfig(msgspec.Struct, kw_only=True):
     """The file, with `os.environ/NAME` already replaced. `warnings` names what was left out."""
 
     model_list: list[ModelEntry] = []
-    litellm_settings: RouterSettings = msgspec.field(default_factory=RouterSettings)
+    litellm_settings: LiteLLMSettings = msgspec.field(default_factory=LiteLLMSettings)
+    router_settings: RouterSettings = msgspec.field(default_factory=RouterSettings)
     warnings: tuple[str, ...] = ()
 
 
@@ -108,17 +126,15 @@ def _resolve(value: Any, env: Mapping[str, str], file: str, place: str) -> Any:
 
 
 def _unread(document: Mapping[str, Any]) -> Iterator[str]:
-    for place in _unread_places(document):
-        later = "yet" if place in PLANNED else "by this release"
-        yield f"`{place}` is not read {later}"
-
-
-def _unread_places(document: Mapping[str, Any]) -> Iterator[str]:
-    yield from sorted(document.keys() - KNOWN_TOP)
-    for key in sorted(document.get("litellm_settings", {}).keys() - KNOWN_SETTINGS):
-        yield f"litellm_settings.{key}"
+    yield from warnings_on("", document, config_keys.TOP)
+    for section in ("litellm_settings", "router_settings"):
+        yield from warnings_on(section, document.get(section, {}), config_keys.TABLES[section])
     for number, entry in enumerate(document.get("model_list", [])):
-        for key in sorted(entry.keys() - KNOWN_ENTRY):
-            yield f"model_list[{number}].{key}"
-        for key in sorted(entry["litellm_params"].keys() & ROUTER_PARAMS):
-            yield f"model_list[{number}].litellm_params.{key}"
+        place = f"model_list[{number}]"
+        yield from warnings_on(place, entry, config_keys.ENTRY)
+        params, info = entry["litellm_params"], entry.get("model_info", {})
+        yield from warnings_on(f"{place}.litellm_params", params, config_keys.PARAMS, takes_any=True)
+        yield from warnings_on(f"{place}.model_info", info, config_keys.INFO, takes_any=True)
+    strategy = document.get("router_settings", {}).get("routing_strategy")
+    if str(strategy).startswith("usage-based-routing"):
+        yield f"`router_settings.routing_strategy`: {strategy} is taken for simple-shuffle"

@@ -60,6 +60,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """What the configuration says beyond the model: `api_base`, `api_key`, `temperature` …; holds secrets."""
     timeouts: Timeouts = Timeouts()
     price: Price | None = None
+    weight: float = 1.0
+    """Share of calls among the deployments of its alias."""
+    order: int = 0
+    """Deployments with a lower number are asked first."""
     may_continue: bool = False
     """Whether another target may go on where this one breaks off, if the caller does not say."""
     is_local: bool = False

@@ -115,30 +115,38 @@ class KnownModel(msgspec.Struct, frozen=True):
     mode: str | None
 
 
+class PriceTable:
+    """litellm's price file, its entries unread until they are asked for: 3 MB of JSON in 10 ms."""
+
+    def __init__(self) -> None:
+        self._table = _read_table()
+
+    def find(self, name: str) -> KnownModel | None:
+        """By its whole name (`openai/gpt-4o-mini`); else without its provider, if the entry is that provider's: others
+        have other prices."""
+        provider, _, model = name.partition("/")
+        entry = _entry(self._table.get(name))
+        if entry is None:
+            entry = _entry(self._table.get(model))
+            if entry is None or not entry.litellm_provider.startswith(provider):  # `bedrock` has `bedrock_converse`
+                return None
+        price = price_of(
+            entry.input_cost_per_token,
+            entry.output_cost_per_token,
+            entry.cache_read_input_token_cost,
+            entry.cache_creation_input_token_cost,
+            entry.output_cost_per_reasoning_token,
+        )
+        return KnownModel(price, entry.mode)
+
+
 def known_models(names: Iterable[str]) -> Mapping[str, KnownModel]:
-    """Those of `names` (`openai/gpt-4o-mini`) that the price file knows. Without names the file is not opened."""
+    """Those of `names` that the price file knows. Without names the file is not opened, and nothing of it is kept."""
     wanted = set(names)
-    table: Mapping[str, msgspec.Raw] = _read_table() if wanted else {}
-    found = {name: _known(table, name) for name in wanted}
-    return {name: known for name, known in found.items() if known is not None}
-
-
-def _known(table: Mapping[str, msgspec.Raw], name: str) -> KnownModel | None:
-    """By its whole name; else without its provider, if the entry is that provider's: others have other prices."""
-    provider, _, model = name.partition("/")
-    entry = _entry(table.get(name))
-    if entry is None:
-        entry = _entry(table.get(model))
-        if entry is None or not entry.litellm_provider.startswith(provider):  # `bedrock` has `bedrock_converse`, too
-            return None
-    price = price_of(
-        entry.input_cost_per_token,
-        entry.output_cost_per_token,
-        entry.cache_read_input_token_cost,
-        entry.cache_creation_input_token_cost,
-        entry.output_cost_per_reasoning_token,
-    )
-    return KnownModel(price, entry.mode)
+    if not wanted:
+        return {}
+    table = PriceTable()
+    return {name: known for name in wanted if (known := table.find(name)) is not None}
 
 
 def _entry(raw: msgspec.Raw | None) -> _Entry | None:
@@ -151,7 +159,6 @@ def _entry(raw: msgspec.Raw | None) -> _Entry | None:
 
 
 def _read_table() -> Mapping[str, msgspec.Raw]:
-    """3 MB of JSON in 10 ms: entries stay raw, only those asked for are decoded, and nothing of it is kept."""
     spec = find_spec("litellm")  # finds a top-level package without importing it
     if spec is None or not spec.submodule_search_locations:
         return {}

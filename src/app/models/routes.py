@@ -1,13 +1,16 @@
-"""`/v1/models`."""
+"""`/v1/models`, and the configuration behind it."""
 
+from datetime import datetime
 from typing import Literal
 
 import msgspec
-from litestar import get
+from litestar import get, post
 
 from app.errors import ModelNotFound
 from app.http.openapi.describe import described
-from app.llm.catalog import Catalog
+from app.llm.reload import Reloader
+from app.llm.routing import Router
+from plugins.contract.errors import PermissionDenied
 from plugins.contract.principal import Principal
 
 
@@ -27,18 +30,41 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     object: Literal["list"] = "list"
 
 
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """The configuration in force. `warnings`: what it says that is not read."""
+
+    loaded_at: datetime
+    aliases: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
 @get("/v1/models", operation_id="listModels", tags=["models"])
-async def list_models(principal: Principal, catalog: Catalog) -> ModelList:
+async def list_models(principal: Principal, router: Router) -> ModelList:
     """The aliases that this key may use."""
-    return ModelList(data=[Model(id=alias) for alias in catalog.aliases() if principal.may_use(alias)])
+    return ModelList(data=[Model(id=alias) for alias in router.catalog.aliases() if principal.may_use(alias)])
 
 
 @get(
     "/v1/models/{model:path}", operation_id="retrieveModel", tags=["models"], opt=described(codes=("model_not_found",))
 )
-async def retrieve_model(model: str, principal: Principal, catalog: Catalog) -> Model:
+async def retrieve_model(model: str, principal: Principal, router: Router) -> Model:
     """One alias. Names may hold slashes, as in `openai/gpt-4o-mini`."""
     alias = model.removeprefix("/")
-    if alias not in catalog.aliases() or not principal.may_use(alias):
+    if not principal.may_use(alias) or router.catalog.find(alias) is None:
         raise ModelNotFound(f"no model {alias[:200]!r}: GET /v1/models lists those this key may use")
     return Model(id=alias)
+
+
+@post(
+    "/api/v1/models/reload",
+    operation_id="reloadModels",
+    status_code=200,
+    tags=["models"],
+    opt=described(codes=("permission_denied", "invalid_models_config")),
+)
+async def reload_models(principal: Principal, reloader: Reloader) -> Reloaded:
+    """Read the file of MODELS_CONFIG again, as SIGHUP does. For the platform's administrator."""
+    if not principal.is_platform_admin:
+        raise PermissionDenied("only the administrator's key may do this")
+    loaded = await reloader.reload()
+    return Reloaded(loaded_at=loaded.loaded_at, aliases=loaded.aliases, warnings=loaded.warnings)

@@ -13,7 +13,6 @@ from typing import Any, cast
 
 from app.errors import (
     ContentRefused,
-    ContextTooLong,
     UpstreamError,
     UpstreamMisconfigured,
     UpstreamRateLimited,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.llm.catalog import Catalog, load_catalog
+from app.llm.config_keys import PARAMS, ROUTER, SETTINGS, TOP
 from plugins.contract.errors import SettingsError
 
 GOOD = "model_list: [{model_name: chat, litellm_params: {model: openai/gpt-4o-mini}}]\n"
@@ -36,7 +37,16 @@ def entry(params: str = "{model: openai/a}", name: str = "chat", more: str = "")
         pytest.param("model_list: [{model_name: a, litellm_params: x}]", "litellm_params", id="… is a string"),
         pytest.param("model_list: [{model_name: 4, litellm_params: {model: a}}]", "model_name", id="name is a number"),
         pytest.param("model_list:\n" + entry(name="' '"), "model_list[0]: model_name is empty", id="name is empty"),
-        pytest.param("model_list:\n" + entry(name="'*'"), "wildcard", id="name is a wildcard"),
+        pytest.param("model_list:\n" + entry(name="'a*b*'"), "one `*` at most", id="two stars"),
+        pytest.param(
+            GOOD + "router_settings: {routing_strategy: fastest}", "'fastest' is none of", id="unknown strategy"
+        ),
+        pytest.param(GOOD + "router_settings: {model_group_alias: {a: b}}", "'b', which is no", id="name of nothing"),
+        pytest.param(GOOD + "router_settings: {model_group_alias: {chat: chat}}", "already", id="name that is taken"),
+        pytest.param(GOOD + "router_settings: {timeout: 0}", "router_settings.timeout", id="no time at all"),
+        pytest.param(GOOD + "litellm_settings: {default_fallbacks: [b]}", "'b' is no model_name", id="default"),
+        pytest.param("model_list:\n" + entry("{model: openai/a, weight: -1}"), "below 0", id="weight below 0"),
+        pytest.param("model_list:\n" + entry("{model: openai/a, order: b}"), "not a number", id="order is a word"),
         pytest.param("model_list:\n" + entry("{api_key: x}"), "litellm_params.model is missing", id="no model"),
         pytest.param("model_list:\n" + entry("{model: 4}"), "litellm_params.model is missing", id="model is a number"),
         pytest.param(
@@ -124,15 +134,16 @@ def test_empty_model_list_means_the_models_on_this_machine(tmp_path: Path, text:
 def test_unread_keys_are_warned_about_by_name(tmp_path: Path) -> None:
     """What this release does not read is said, at whatever depth."""
     text = (
-        "router_settings: {}\ngeneral_settings: {a: 1}\nlitellm_settings: {drop_params: true}\nmodel_list:\n"
-        + entry("{model: openai/a, weight: 2, temperature: 0}", more=", rpm: 5")
+        "router_settings: {redis_url: x}\ngeneral_settings: {a: 1}\nlitellm_settings: {drop_params: true}\nspare: 1\n"
+        "model_list:\n" + entry("{model: openai/a, weight: 2, temperature: 0, max_retries: 3}", more=", rpm: 5")
     )
     assert load(tmp_path, text).warnings == (
-        "`general_settings` is not read by this release",
-        "`router_settings` is not read yet",
-        "`litellm_settings.drop_params` is not read by this release",
-        "`model_list[0].rpm` is not read by this release",
-        "`model_list[0].litellm_params.weight` is not read by this release",
+        f"`general_settings` is not read: {TOP['general_settings'].meaning}",
+        "`spare` is not read: there is no such key",
+        f"`litellm_settings.drop_params` is not read: {SETTINGS['drop_params'].meaning}",
+        f"`router_settings.redis_url` is not read: {ROUTER['redis_url'].meaning}",
+        "`model_list[0].rpm` is not read: there is no such key",
+        f"`model_list[0].litellm_params.max_retries` is not read: {PARAMS['max_retries'].meaning}",
     )
 
 
