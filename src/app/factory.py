@@ -18,6 +18,7 @@ from app.accounts.routes import router as accounts_router
 from app.admin_key import ensure_admin_key
 from app.chat.routes import create_chat_completion
 from app.checks import checks_of_server, checks_of_worker
+from app.completions.routes import create_completion
 from app.embeddings.routes import create_embedding
 from app.environment import read_environment
 from app.http.context import dependencies
@@ -33,6 +34,7 @@ from app.llm.outcomes import LastOutcomes
 from app.llm.reload import Reloader
 from app.llm.routing import Router
 from app.models.routes import list_models, reload_models, retrieve_model
+from app.moderations.routes import create_moderation
 from app.operations.health.routes import get_health, get_liveness, get_readiness
 from app.operations.health.service import HealthService
 from app.operations.listener import by_operator, each_on_its_listener
@@ -91,6 +93,8 @@ def build_app(env: Mapping[str, str]) -> Litestar:
     app = Litestar(
         route_handlers=[
             create_chat_completion,
+            create_completion,
+            create_moderation,
             create_embedding,
             list_models,
             retrieve_model,

@@ -8,6 +8,8 @@ from typing import Any
 from app.accounts.service import AccountsService
 from app.chat.extractive import ExtractiveTransport
 from app.chat.service import ChatService
+from app.completions.adapter import AsCompletions
+from app.completions.service import CompletionService
 from app.embeddings.service import EmbeddingService
 from app.knowledge.answering.extractive import ExtractiveAnswerer
 from app.knowledge.retrieval.service import VectorRetriever
@@ -20,6 +22,7 @@ from app.llm.transports.bridge import BridgeTransport
 from app.llm.transports.direct import DirectTransport
 from app.llm.transports.embedder import EmbedderTransport
 from app.local_models.model_server import LocalModelServer
+from app.moderations.service import ModerationService
 from app.runtime import Runtime
 from plugins.contract.capabilities import Capabilities
 
@@ -39,7 +42,11 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
         "extractive": ExtractiveTransport(answerer),
     }
     chain = Chain(
-        transports={"chat/completions": chat_transports},
+        transports={
+            "chat/completions": chat_transports,
+            "completions": {name: AsCompletions(transport) for name, transport in chat_transports.items()},
+            "moderations": {"direct": direct, "bridge": bridge},
+        },
         embedding={"direct": direct, "bridge": bridge, "embedder": EmbedderTransport(runtime.embedder)},
         guard=capabilities.guard,
         meter=capabilities.meter,
@@ -59,6 +66,8 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
     return {
         "router": router,
         "chat": chat,
+        "completions": CompletionService(router=router, chain=chain),
+        "moderations": ModerationService(router=router, chain=chain),
         "embeddings": EmbeddingService(router=router, chain=chain),
         "retriever": retriever,
         "files": runtime.files,

@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Meta
 
 from app.chat.model import CachePolicy
-from app.chat.schemas import MAX_STORES, RetrievalOptions, StreamOptions
+from app.chat.schemas import MAX_STORES, RetrievalOptions
+from app.model_calls import MAX_FALLBACKS, StreamOptions
 
 
 class TextContent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="text"):
@@ -174,7 +175,9 @@ class JsonSchemaFormat(msgspec.Struct, frozen=True, kw_only=True, tag_field="typ
 
 
 class ChatCompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """OpenAI's request; `vector_store_ids`, `retrieval` and `cache` are ours. Other fields reach the model."""
+    """OpenAI's request. `vector_store_ids` and `retrieval` (documents), `cache`, `fallbacks` (aliases, instead of the
+    configured ones), `disable_fallbacks` and `x_wattos_seam` (another target may continue a stream that breaks off) are
+    ours. Other fields reach the model."""
 
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[list[Message], Meta(min_length=1)]
@@ -201,6 +204,9 @@ class ChatCompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     vector_store_ids: Annotated[list[str], Meta(max_length=MAX_STORES)] | None = None
     retrieval: RetrievalOptions | None = None
     cache: CachePolicy | None = None
+    fallbacks: Annotated[list[str], Meta(max_length=MAX_FALLBACKS)] | None = None
+    disable_fallbacks: bool | None = None
+    x_wattos_seam: bool | None = None
 
 
 EXAMPLES = {

@@ -1,8 +1,5 @@
 """`/v1/chat/completions`."""
 
-import logging
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Any
 
 from litestar import Request, post
@@ -14,18 +11,14 @@ from app.chat.reference import EXAMPLES, ChatCompletionRequest
 from app.chat.reference_answer import ChatCompletion, ChatCompletionChunk
 from app.chat.schemas import read_chat_request
 from app.chat.service import ChatService
-from app.http import sse
 from app.http.answer import EventStream, JsonAnswer
 from app.http.deadline import deadline_of
 from app.http.disconnect import while_connected
 from app.http.openapi.describe import MODEL_CALL, Body, described
 from app.http.openapi.headers import TRAIL
 from app.http.trail import trail_headers
-from app.llm.model import Events
-from plugins.contract.errors import WattosError
+from app.model_calls import events
 from plugins.contract.principal import Principal, TenantId
-
-logger = logging.getLogger("chat")
 
 
 @post(
@@ -56,18 +49,3 @@ async def create_chat_completion(
 def headers_of(outcome: ChatOutcome) -> dict[str, str]:
     trail = trail_headers(target=outcome.target, attempts=outcome.attempts, cost_nusd=outcome.cost_nusd)
     return {**trail, "x-wattos-cache": outcome.cache}
-
-
-async def events(chunks: AsyncIterator[Events]) -> AsyncIterator[bytes]:
-    """Whole SSE events. A failure after the first one ends the stream with exactly one error event and no `[DONE]`."""
-    try:
-        async with aclosing(chunks):  # type: ignore[type-var]  # an async generator, typed as what it is used as
-            async for chunk in chunks:
-                yield chunk.wire
-    except WattosError as exc:
-        yield sse.error_event(exc)
-    except Exception as exc:  # the status is sent: an event is all that is left to tell the client
-        logger.exception("unhandled %s in a stream", type(exc).__name__)
-        yield sse.error_event(WattosError("internal error"))
-    else:
-        yield sse.DONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -50,6 +51,17 @@ def decode_object(body: bytes) -> dict[str, msgspec.Raw]:
         return fields
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise _invalid(exc) from None
+
+
+def read_field(fields: Mapping[str, msgspec.Raw], name: str, kind: type[T]) -> T | None:
+    """One field of `decode_object`'s; None where it is absent or null. Raises: InvalidRequest naming it."""
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=kind | None)
+    except (msgspec.ValidationError, RecursionError) as exc:
+        raise InvalidRequest(f"{name}: {exc}", param=name) from None
 
 
 def _refuse_duplicates(body: bytes) -> None:

@@ -241,7 +241,7 @@ class Chain:
             return
 
         async def count() -> None:
-            counted = await estimated_usage(call, seen.wires, are_events=True)
+            counted = await estimated_usage(call, seen.wires, are_events=True, n_bytes=seen.n_bytes)
             self._report(opened.target, opened.attempts.n_sent, outcome, counted, opened.began_s)
 
         accounting = asyncio.create_task(count(), name="count-tokens")

@@ -11,5 +11,13 @@ PARAMETERS = frozenset(
 )
 """https://platform.openai.com/docs/api-reference/chat/create"""
 
+TEXT_PARAMETERS = frozenset(
+    """
+    prompt max_tokens temperature top_p n best_of logprobs echo suffix stop presence_penalty frequency_penalty
+    logit_bias user seed
+    """.split()  # noqa: SIM905
+)
+"""https://platform.openai.com/docs/api-reference/completions/create"""
+
 ENVELOPE = frozenset({"model", "stream", "stream_options"})
 """What each target's request has of its own."""

@@ -23,8 +23,9 @@ from plugins.contract.errors import RetryableError, WattosError
 SEAM = "x_wattos_seam"
 """On the first chunk of the target that continues: `{"target": …}`."""
 
-MAX_KEPT_BYTES = 1024 * 1024
-"""Of what was relayed: kept to count it when the target does not, and to continue it; 5,000 chunks."""
+MAX_KEPT_BYTES = 128 * 1024
+"""Of what was relayed: kept to count it when the target does not, and to continue it; 600 chunks. What is beyond is
+counted in proportion."""
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True):

@@ -62,6 +62,7 @@ MODEL_CALL = (
     "missing_field",
     "wrong_model_kind",
     "context_length_exceeded",
+    "content_policy_violation",
     "upstream_rejected",
     "model_not_found",
     "upstream_rate_limited",

@@ -19,8 +19,8 @@ import msgspec
 from app.errors import UpstreamUnavailable
 from app.llm.events import event
 from app.llm.model import Call, EmbeddingCall, Events, LocalEndpoint, Reply, Target, Vectors
-from app.llm.parameters import ENVELOPE, PARAMETERS
-from app.llm.transports.chunks import Source, cleaned, is_token_of, says_something
+from app.llm.parameters import ENVELOPE, PARAMETERS, TEXT_PARAMETERS
+from app.llm.transports.chunks import Source, cleaned, is_token_of, of_text, says_something
 from app.llm.transports.failures import translated
 from app.llm.transports.openai_chunks import usage_chunk
 from app.llm.usage import usage_of_mapping
@@ -30,6 +30,9 @@ SPEAKS_OPENAI = frozenset(
     {"openai", "azure", "hosted_vllm", "openrouter", "groq", "deepseek", "together_ai", "mistral"}
 )
 """Providers to which a field that we do not know is passed through in the body, unharmed."""
+
+
+STREAMING = {"stream": True, "stream_options": {"include_usage": True}}
 
 
 class BridgeTransport:
@@ -44,11 +47,20 @@ class BridgeTransport:
     async def complete(self, target: Target, call: Call) -> Reply:
         litellm = await self._load()
         with translated(litellm, target):
-            response = await litellm.acompletion(**self._arguments(target, call))
+            if call.endpoint == "moderations":
+                response = await litellm.amoderation(**self._plain_arguments(target, call, frozenset({"input"})))
+                body = {**response.model_dump(), "model": call.alias}
+                return Reply(body=msgspec.json.encode(body), usage=None)
+            if call.endpoint == "completions":
+                response = await litellm.atext_completion(**self._plain_arguments(target, call, TEXT_PARAMETERS))
+            else:
+                response = await litellm.acompletion(**self._arguments(target, call))
             _own_work(response)
             body = response.model_dump(exclude_none=True)
         if not body.get("choices"):
             raise UpstreamUnavailable(f"{target.id} answered without an answer")
+        if call.endpoint == "completions":
+            return Reply(body=msgspec.json.encode(of_text(body, call.alias)), usage=usage_of_mapping(body.get("usage")))
         usage = usage_of_mapping(body.get("usage"))
         if usage is None:
             body.pop("usage", None)  # zeros: litellm's stand-in for a target that counted nothing
@@ -57,7 +69,11 @@ class BridgeTransport:
     async def stream(self, target: Target, call: Call) -> AsyncIterator[Events]:
         """Usage is always asked for upstream; its chunk reaches the client only if the client asked too."""
         litellm = await self._load()
-        arguments = self._arguments(target, call) | {"stream": True, "stream_options": {"include_usage": True}}
+        if call.endpoint == "completions":
+            async for events in self._stream_text(litellm, target, call):
+                yield events
+            return
+        arguments = self._arguments(target, call) | STREAMING
         with translated(litellm, target):
             response = await litellm.acompletion(**arguments)
             _own_work(response)
@@ -77,6 +93,26 @@ class BridgeTransport:
             raise UpstreamUnavailable(f"{target.id} broke off its answer")
         if source.counted:
             yield _usage_events(body, source.counted, call, target)
+
+    async def _stream_text(self, litellm: Any, target: Target, call: Call) -> AsyncIterator[Events]:
+        """The legacy wire: its chunks are whole texts' pieces, and the last says why it ended."""
+        counted: Mapping[str, Any] | None = None
+        is_finished, body = False, dict[str, Any]()
+        with translated(litellm, target):
+            response = await litellm.atext_completion(
+                **self._plain_arguments(target, call, TEXT_PARAMETERS) | STREAMING
+            )
+        with translated(litellm, target, is_answering=True):
+            async for chunk in response:
+                body = chunk.model_dump(exclude_none=True)
+                counted = body.pop("usage", None) or counted
+                is_finished = is_finished or any(choice.get("finish_reason") for choice in body.get("choices", ()))
+                if body.get("choices"):
+                    yield Events(wire=event(msgspec.json.encode(of_text(body, call.alias))))
+        if not is_finished:
+            raise UpstreamUnavailable(f"{target.id} broke off its answer")
+        if counted:
+            yield _usage_events(body, counted, call, target, "text_completion")
 
     async def embed(self, target: Target, call: EmbeddingCall) -> Vectors:
         litellm = await self._load()
@@ -118,6 +154,13 @@ class BridgeTransport:
             # litellm would refuse what its own list of models does not give a model: that is for the vendor to say.
             arguments["allowed_openai_params"] = sorted({*known, *arguments.get("allowed_openai_params", ())})
         return arguments
+
+    def _plain_arguments(self, target: Target, call: Call, known: frozenset[str]) -> dict[str, Any]:
+        """For the endpoints whose few parameters litellm passes on as they are."""
+        fields = {name: msgspec.json.decode(raw) for name, raw in call.fields.items() if name not in ENVELOPE}
+        arguments = {**self._settings(target), **{name: fields[name] for name in fields.keys() & known}}
+        unknown = {name: fields[name] for name in fields.keys() - known}
+        return {**arguments, "extra_body": {**unknown, **arguments.get("extra_body", {})}, **self._address(target)}
 
     def _settings(self, target: Target) -> dict[str, Any]:
         """What the configuration gives, the client's own parameters may replace."""
@@ -162,9 +205,15 @@ def _own_work(response: Any) -> None:
         worked_for_model(own_ms / 1000)
 
 
-def _usage_events(body: Mapping[str, Any], counted: Mapping[str, Any], call: Call, target: Target) -> Events:
+def _usage_events(
+    body: Mapping[str, Any],
+    counted: Mapping[str, Any],
+    call: Call,
+    target: Target,
+    kind: str = "chat.completion.chunk",
+) -> Events:
     usage = usage_of_mapping(counted)
     if not call.include_usage or usage is None:
         return Events(wire=b"", usage=usage)
-    first = {"id": body.get("id"), "created": body.get("created")}
+    first = {"id": body.get("id"), "created": body.get("created"), "object": kind}
     return Events(wire=event(usage_chunk(first, counted, call, target, usage)), usage=usage)

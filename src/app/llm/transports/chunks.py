@@ -73,21 +73,43 @@ def is_token_of(choice: Mapping[str, Any]) -> bool:
     return bool(choice.get("finish_reason") or any(delta[name] for name in delta if name != "role"))
 
 
+def of_text(body: dict[str, Any], alias: str) -> dict[str, Any]:
+    """A text completion, or a chunk of one, with the alias as `model` and what the legacy wire always has."""
+    body |= {"model": alias, "object": "text_completion"}
+    for choice in body["choices"]:
+        choice.pop("provider_specific_fields", None)
+        choice["text"] = choice.get("text") or ""
+        choice.setdefault("index", 0)
+        choice.setdefault("logprobs", None)
+        choice.setdefault("finish_reason", None)
+    return body
+
+
 def cleaned(body: dict[str, Any], alias: str, part: str) -> dict[str, Any]:
     """The alias as `model`, what the wire always has, and nothing that only litellm's own callers know.
 
-    `part`: `message` of a whole answer, `delta` of a chunk.
+    `part`: `message` of a whole answer, `delta` of a chunk. What litellm did not know it has put aside, a refusal among
+    it: that is the vendor's, and goes back to its place.
     """
     body["model"] = alias
     body.pop("provider_specific_fields", None)
     for choice in body.get("choices", []):
-        choice.pop("provider_specific_fields", None)
+        _put_back(choice)
         content = choice.setdefault(part, {})
-        content.pop("provider_specific_fields", None)
+        _put_back(content)
         if part == "message":
             content.setdefault("content", None)
             content.setdefault("refusal", None)
             choice.setdefault("logprobs", None)
         else:
             choice.setdefault("finish_reason", None)
+        if isinstance(choice.get("logprobs"), dict):
+            choice["logprobs"].setdefault("content", None)
+            choice["logprobs"].setdefault("refusal", None)
     return body
+
+
+def _put_back(holder: dict[str, Any]) -> None:
+    for name, value in (holder.pop("provider_specific_fields", None) or {}).items():
+        if value is not None:
+            holder.setdefault(name, value)

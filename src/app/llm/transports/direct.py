@@ -19,6 +19,7 @@ from app.errors import UpstreamMisconfigured, UpstreamTimeout, UpstreamUnavailab
 from app.llm.model import Call, EmbeddingCall, Events, LocalEndpoint, Reply, Target, Vectors
 from app.llm.parameters import ENVELOPE, PARAMETERS
 from app.llm.transports.openai_chunks import OpenAIChunks
+from app.llm.transports.pool import READ_BUFFER_BYTES
 from app.llm.transports.refusals import error_in_answer, refusal, said_in
 from app.llm.transports.whole_events import WholeEvents
 from app.llm.usage import usage_of
@@ -78,15 +79,19 @@ class DirectTransport:
         response = await self._post(prepared, call.endpoint, _body(prepared, call.fields, own))
         chunks, whole, n_bytes = OpenAIChunks(target, call), WholeEvents(), 0
         try:
-            async for piece in response.content.iter_any():
+            async for piece in response.content.iter_chunked(READ_BUFFER_BYTES):
                 n_bytes += len(piece)
                 if n_bytes > MAX_STREAM_BYTES:
                     raise UpstreamUnavailable(f"{target.id} sends without end")
                 wire = whole.feed(piece)
                 if wire and (events := chunks.read(wire)) is not None:
                     yield events
+                if chunks.failure is not None:
+                    raise chunks.failure
             if (wire := whole.last()) and (events := chunks.read(wire)) is not None:
                 yield events
+            if chunks.failure is not None:
+                raise chunks.failure
         except (aiohttp.ClientError, OSError) as exc:
             if not chunks.is_finished:  # who has said all may hang up as it likes
                 raise _unreachable(target, exc) from exc

@@ -18,6 +18,7 @@ from app.llm.model import Call, Events, Target, Usage
 from app.llm.transports.refusals import error_in_answer
 from app.llm.transports.whole_events import END, data_of
 from app.llm.usage import usage_of
+from plugins.contract.errors import WattosError
 
 DONE = b"[DONE]"
 
@@ -63,6 +64,8 @@ class OpenAIChunks:
         self._first: dict[str, msgspec.Raw] = {}
         self._has_token = False
         self.is_done = False
+        self.failure: WattosError | None = None
+        """What an event said instead of a chunk: to be raised behind those before it."""
         self.counted: msgspec.Raw | None = None
 
     @property
@@ -77,15 +80,15 @@ class OpenAIChunks:
     def read(self, wire: bytes) -> Events | None:
         """`wire` holds whole events. None when nothing of it is for the client.
 
-        Raises: what an error event says; UpstreamUnavailable for what is no chunk.
+        `failure` is set by an error event, and by what is no chunk; nothing behind it is read.
         """
         shown: list[bytes] = []
-        while wire and not self._has_token:
+        while wire and not self._has_token and self.failure is None:
             end = wire.index(END) + 2
             shown.append(self._slowly(wire[:end]))
             wire = wire[end:]
         is_token = self._has_token
-        if wire:
+        if wire and self.failure is None:
             shown.append(self._quickly(wire, self._look) if self._look else self._slowly(wire))
         whole = b"".join(shown)
         return Events(wire=whole, is_token=is_token) if whole else None
@@ -136,8 +139,12 @@ class OpenAIChunks:
             data = data_of(whole.strip(b"\n"))
             if data == DONE:
                 self.is_done = True
-            elif data and not self.is_done:
-                chunk = self._chunk(data)
+            elif data and not self.is_done and self.failure is None:
+                try:
+                    chunk = self._chunk(data)
+                except WattosError as exc:
+                    self.failure = exc
+                    break
                 if chunk:
                     shown.append(event(chunk))
         return b"".join(shown)

@@ -14,31 +14,34 @@ class WholeEvents:
     """Feed it what comes; it gives back what is whole. UTF-8 is never cut: only blank lines are looked for."""
 
     def __init__(self) -> None:
-        self._rest = b""
-        self._is_plain = True
+        self._parts: list[bytes] = []
+        self._n_bytes = 0
+        self._has_cr = False
 
     def feed(self, piece: bytes) -> bytes:
         """Whole events, each ended by a blank line; empty while there is none. Raises: UpstreamUnavailable."""
-        wire = self._rest + piece if self._rest else piece
-        if b"\r" in wire:
-            self._is_plain = False
-        if not self._is_plain:
+        self._parts.append(piece)
+        self._n_bytes += len(piece)
+        if self._n_bytes > MAX_EVENT_BYTES and len(self._parts) > 1 and b"\n" not in piece:
+            raise UpstreamUnavailable("an event of the stream is too long")
+        if b"\n" not in piece and b"\r" not in piece:
+            return b""  # no line ends here: a long event is put together once
+        wire = b"".join(self._parts) if len(self._parts) > 1 else piece
+        held = b""
+        self._has_cr = self._has_cr or b"\r" in wire
+        if self._has_cr:
             wire, held = (wire[:-1], b"\r") if wire.endswith(b"\r") else (wire, b"")
             wire = wire.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        else:
-            held = b""
         end = wire.rfind(END)
-        if end < 0:
-            self._rest = wire + held
-            if len(self._rest) > MAX_EVENT_BYTES:
-                raise UpstreamUnavailable("an event of the stream is too long")
-            return b""
-        self._rest = wire[end + 2 :] + held
-        return wire[: end + 2]
+        rest = wire[end + 2 :] + held if end >= 0 else wire + held
+        self._parts, self._n_bytes = ([rest] if rest else []), len(rest)
+        if self._n_bytes > MAX_EVENT_BYTES:
+            raise UpstreamUnavailable("an event of the stream is too long")
+        return wire[: end + 2] if end >= 0 else b""
 
     def last(self) -> bytes:
         """What came after the last blank line, as an event of its own: many servers end without one."""
-        rest, self._rest = self._rest.rstrip(b"\r\n"), b""
+        rest, self._parts = b"".join(self._parts).rstrip(b"\r\n"), []
         return rest + END if rest else b""
 
 

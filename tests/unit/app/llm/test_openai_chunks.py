@@ -47,6 +47,8 @@ def read(wire: bytes, *cuts: int, include_usage: bool = False) -> tuple[list[dic
             found.append(shown)
     if (events := whole.last()) and (shown := chunks.read(events)) is not None:
         found.append(shown)
+    if chunks.failure is not None:
+        raise chunks.failure
     if (shown := chunks.usage_event()) is not None:
         found.append(shown)
     return [json.loads(data) for events in found for data in payloads(events.wire)], chunks
@@ -141,6 +143,16 @@ def test_error_in_a_stream_is_raised(before: list[dict[str, Any]]) -> None:
         read(wire_of(before, done=False) + b'data: {"id":"c","choices":[{"del\n\n')
     with pytest.raises(UpstreamUnavailable):
         read(wire_of(before, done=False) + b'data: {"choices":[{"delta":{"content":"\xff"}}]}\n\n')
+
+
+def test_what_came_before_an_error_is_passed_on() -> None:
+    """In one packet with it, too; nothing behind it."""
+    chunks = OpenAIChunks(TARGET, Call(alias="own", fields={}))
+    bodies = [*said("a", "b", "c")[:-1], {"error": "out of memory"}, *said("d")]
+    shown = chunks.read(wire_of(bodies))
+    assert shown is not None
+    assert [json.loads(data) for data in payloads(shown.wire)] == of_alias(said("a", "b", "c")[:-1])
+    assert isinstance(chunks.failure, UpstreamUnavailable)
 
 
 def test_first_token_is_told_from_the_role() -> None:

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.chat.routes import events
 from app.errors import UpstreamTimeout
 from app.llm.events import event
 from app.llm.model import Events
+from app.model_calls import events
 
 
 class Chunks:

@@ -1,0 +1,36 @@
+"""Completions through the same chains as chat."""
+
+from __future__ import annotations
+
+from app.completions.model import CompletionRequest
+from app.llm.chain import Chain, Completed, Streamed
+from app.llm.model import Call
+from app.llm.routing import Router
+from plugins.contract.principal import Principal
+
+
+class CompletionService:
+    """Plans the request and calls the chain. Raises: ModelNotFound, InvalidRequest, or what the chain raises."""
+
+    def __init__(self, *, router: Router, chain: Chain) -> None:
+        self._router = router
+        self._chain = chain
+
+    async def complete(self, principal: Principal, request: CompletionRequest) -> Completed:
+        plan = self._router.plan(principal, request.model, "completion", request.wishes)
+        return await self._chain.complete(_call(request), plan)
+
+    async def stream(self, principal: Principal, request: CompletionRequest) -> Streamed:
+        plan = self._router.plan(principal, request.model, "completion", request.wishes)
+        return await self._chain.stream(_call(request), plan)
+
+
+def _call(request: CompletionRequest) -> Call:
+    return Call(
+        alias=request.model,
+        fields=request.fields,
+        endpoint="completions",
+        stream=request.stream,
+        include_usage=request.include_usage,
+        deadline_s=request.deadline_s,
+    )
