@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 from app.errors import NotFound
 from plugins.contract.ids import shown_id
 
-Prefix = Literal["ten", "key", "file", "vs", "chatcmpl"]
+Prefix = Literal["ten", "key", "file", "vs", "chatcmpl", "msg"]
 
 NOUNS: dict[Prefix, str] = {
     "ten": "tenant",
@@ -19,6 +19,7 @@ NOUNS: dict[Prefix, str] = {
     "file": "file",
     "vs": "vector store",
     "chatcmpl": "completion",
+    "msg": "message",
 }
 """What a prefix stands for, in words: a malformed id and one that is not there get the same answer."""
 

@@ -110,7 +110,9 @@ async def test_leaving_closes_the_upstreams_connection(gateway: Gateway) -> None
         ({"model": "vectors", "input": []}, "input"),
         ({"model": "vectors", "input": ""}, "input"),
         ({"model": "vectors", "input": ["x", " "]}, "input"),
-        ({"model": "vectors", "input": [1, 2]}, "input"),
+        ({"model": "vectors", "input": ["a", [1]]}, "input"),
+        ({"model": "vectors", "input": [[]]}, "input"),
+        ({"model": "vectors", "input": [1, "a"]}, "input"),
         ({"model": "vectors", "input": {}}, "input"),
         ({"model": "vectors", "input": ["x"] * 2049}, "input"),
         ({"model": "vectors", "input": "x", "encoding_format": "int8"}, "encoding_format"),
@@ -125,3 +127,16 @@ def test_wrong_field_is_400_and_named(gateway: Gateway, body: object, param: str
     assert response.status_code == 400
     assert response.json()["error"]["param"] == param
     assert not gateway.upstream.requests
+
+
+def test_tokens_and_unknown_fields_reach_the_vendor(gateway: Gateway) -> None:
+    """LangChain sends tokens by default; the model on this machine says that it takes text."""
+    gateway.upstream.on("vec", embeds())
+    client = gateway.openai()
+    for tokens in ([1, 2, 3], [[1, 2], [3]]):
+        found = client.embeddings.create(model="vectors", input=tokens, user="u", encoding_format="float")  # type: ignore[arg-type]
+        received = gateway.upstream.requests[-1].body
+        assert (received["input"], received["user"]) == (tokens if isinstance(tokens[0], list) else [tokens], "u")
+        assert len(found.data) == len(received["input"])
+    refused = gateway.post({"model": "wattos-embed", "input": [1, 2]}, "/v1/embeddings")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")

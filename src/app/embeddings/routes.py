@@ -5,9 +5,8 @@ from typing import Any
 from litestar import MediaType, Request, Response, post
 from litestar.datastructures import State
 
-from app.embeddings.schemas import EXAMPLES, EmbeddingCreate, EmbeddingList, EmbeddingRequest, encode_list
+from app.embeddings.schemas import EXAMPLES, EmbeddingCreate, EmbeddingList, encode_list, read_embedding_request
 from app.embeddings.service import EmbeddingService
-from app.http.body import decode_body
 from app.http.disconnect import while_connected
 from app.http.openapi.describe import MODEL_CALL, Body, described
 from app.http.openapi.headers import TRAIL
@@ -31,8 +30,8 @@ async def create_embedding(
     request: Request[Any, Any, State], principal: Principal, embeddings: EmbeddingService
 ) -> Response[bytes]:
     """Embed texts, in their order."""
-    asked = decode_body(await request.body(), EmbeddingRequest)
-    embedded = await while_connected(request, embeddings.embed(principal, asked))
+    asked, extra = read_embedding_request(await request.body())
+    embedded = await while_connected(request, embeddings.embed(principal, asked, extra))
     body = await encode_list(asked, embedded.vectors.rows, embedded.vectors.usage)
     headers = trail_headers(target=embedded.target.id, attempts=embedded.attempts, cost_nusd=embedded.cost_nusd)
     return Response(body, media_type=MediaType.JSON, headers=headers)

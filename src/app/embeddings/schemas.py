@@ -6,11 +6,12 @@ import array
 import asyncio
 import base64
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
 
+from app.http.body import decode_body, decode_object
 from app.llm.model import Usage
 
 MAX_TEXTS = 2048
@@ -31,6 +32,15 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=MAX_DIMENSIONS)] | None = None
     input_type: Literal["query", "passage"] = "passage"
+
+
+_KNOWN = frozenset({"model", "input", "encoding_format", "dimensions", "input_type"})
+
+
+def read_embedding_request(body: bytes) -> tuple[EmbeddingRequest, Mapping[str, msgspec.Raw]]:
+    """And what else it holds, unread: for the vendor. Raises: InvalidRequest naming the field."""
+    asked = decode_body(body, EmbeddingRequest)
+    return asked, {name: raw for name, raw in decode_object(body).items() if name not in _KNOWN}
 
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]

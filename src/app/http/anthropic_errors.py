@@ -1,7 +1,7 @@
 """Errors as Anthropic's clients read them: under `/v1/messages` alone. Knows no framework.
 
-https://docs.anthropic.com/en/api/errors: `error.type` is one of a few names. Beside it stand our stable `code`, the
-field and what was tried, as in OpenAI's shape.
+https://docs.anthropic.com/en/api/errors: `error.type` is one of a few names. Beside it stand our stable `code`, also
+where its SDK looks for one (`details.error_code`), the field and what was tried, as in OpenAI's shape.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from app.http.error_table import TABLE, code_of
-from app.llm.events import event
 from plugins.contract.errors import Attempt, WattosError
 
 PATHS = ("/v1/messages",)
@@ -32,12 +31,19 @@ TYPES: Mapping[int, str] = {
 """By status; other ones below 500 are an `invalid_request_error`, those above an `api_error`."""
 
 
+class ErrorDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """The SDK's `APIStatusError.error_code`."""
+
+    error_code: str
+
+
 class AnthropicErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     """`type` is Anthropic's word, `code` our stable name, `param` the field. `attempts`: as OpenAIErrorBody."""
 
     type: str
     message: str
     code: str
+    details: ErrorDetails
     param: str | None = None
     attempts: tuple[Attempt, ...] | UnsetType = UNSET
 
@@ -67,6 +73,7 @@ def anthropic_shape(
         type=anthropic_type(TABLE[code].status),
         message=message,
         code=code,
+        details=ErrorDetails(error_code=code),
         param=param,
         attempts=tuple(attempts) or UNSET,
     )
@@ -82,4 +89,4 @@ def anthropic_type(status: int) -> str:
 def anthropic_error_event(exc: WattosError) -> bytes:
     """The one event that ends a broken stream; no `message_stop` follows."""
     shape = anthropic_shape(code_of(exc), exc.message, attempts=exc.attempts)
-    return event(msgspec.json.encode(shape), b"error")
+    return b"event: error\ndata: " + msgspec.json.encode(shape) + b"\n\n"

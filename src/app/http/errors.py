@@ -1,7 +1,8 @@
-"""Exception → response: the one table of codes, two shapes.
+"""Exception → response: the one table of codes, three shapes.
 
-`/v1/*` answers in OpenAI's shape, everything else in RFC 9457's. Router-level handlers never see 404 and 405, so one
-app-level handler picks the shape by path. An unknown exception is a 500 with the request id, never `str(exc)`.
+`/v1/*` answers in OpenAI's shape, `/v1/messages` in Anthropic's, everything else in RFC 9457's. Router-level handlers
+never see 404 and 405, so one app-level handler picks the shape by path. An unknown exception is a 500 with the request
+id, never `str(exc)`.
 """
 
 import logging
@@ -13,6 +14,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException, ValidationException
 from msgspec import UNSET
 
+from app.http.anthropic_errors import AnthropicError, anthropic_shape, is_anthropic
 from app.http.context import REQUEST_ID
 from app.http.disconnect import CLIENT_CLOSED_REQUEST
 from app.http.error_table import BY_STATUS, TABLE, code_of
@@ -100,9 +102,12 @@ def shape(
     param: str | None = None,
     request_id: str | None = None,
     attempts: tuple[root.Attempt, ...] = (),
-) -> tuple[OpenAIError | Problem, str]:
+) -> tuple[OpenAIError | AnthropicError | Problem, str]:
     """Returns: the body and its media type."""
     row = TABLE[code]
+    if is_anthropic(path):
+        shaped = anthropic_shape(code, message, param=param, request_id=request_id, attempts=attempts)
+        return shaped, MediaType.JSON.value
     if path == "/v1" or path.startswith("/v1/"):
         body = OpenAIErrorBody(
             message=message, type=row.openai_type, code=code, param=param, attempts=attempts or UNSET

@@ -1,4 +1,4 @@
-"""The two error shapes on the wire."""
+"""The two error shapes on the wire; `anthropic_errors` has a third, for its own paths."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from litestar import Litestar, Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 
+from app.http.anthropic_errors import AnthropicError, is_anthropic
 from app.http.error_table import TABLE
 from app.http.openapi.describe import Description, description_of
 from app.http.openapi.headers import HEADERS, references
@@ -33,7 +34,10 @@ and refused under `/api/v1`. `HEAD` is answered wherever `GET` is."""
 
 TAGS: Mapping[str, str] = {
     "chat": "Answers, whole or streamed, from a model or over documents.",
+    "completions": "Texts continued, on OpenAI's legacy wire.",
+    "messages": "Answers on Anthropic's wire, from any model.",
     "embeddings": "Vectors of texts.",
+    "moderations": "Whether texts or pictures are harmful.",
     "models": "What this key may use.",
     "files": "Documents as they were uploaded.",
     "vector stores": "Documents cut, embedded and searchable.",
@@ -109,7 +113,7 @@ def document(app: Litestar, *, title: str, version: str) -> Node:
     """OpenAPI 3.1. Takes 30 ms of CPU: not for the loop. Raises: KeyError for a code or header that there is not."""
     operations = [*operations_of(app)]
     taken = [*_taken(operations)]
-    given = [*_given(operations), OpenAIError, Problem]
+    given = [*_given(operations), OpenAIError, AnthropicError, Problem]
     requested, answered, components = schemas_of(taken, given)
     schemas_taken, schemas_given = iter(requested), iter(answered)
     paths: dict[str, Node] = {}
@@ -233,8 +237,9 @@ def _event(name: str) -> Schema:
 def _errors(operation: Operation) -> dict[str, Node]:
     """By status. The description names the codes."""
     is_openai = operation.path.startswith("/v1/")
+    name = "AnthropicError" if is_anthropic(operation.path) else "OpenAIError" if is_openai else "Problem"
     media_type = "application/json" if is_openai else "application/problem+json"
-    schema = {"$ref": f"#/components/schemas/{'OpenAIError' if is_openai else 'Problem'}"}
+    schema = {"$ref": f"#/components/schemas/{name}"}
     by_status: dict[int, list[str]] = {}
     for code in operation.codes:
         by_status.setdefault(TABLE[code].status, []).append(code)
