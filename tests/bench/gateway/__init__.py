@@ -1,0 +1,1 @@
+"""WattOS beside LiteLLM's proxy in one run: `make bench`."""

@@ -1,0 +1,3 @@
+from bench.gateway.bench import main
+
+raise SystemExit(main())
