@@ -34,6 +34,10 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_STREAM_BYTES = 1024 * 1024 * 1024
 """Of one stream, which is never held: no model writes so much, so it is no answer."""
 
+HURRY_S = 0.0005
+"""Pieces that follow each other faster are gathered for as long: who sends two thousand a second is not a person's
+reading speed ahead, and each piece costs 20 µs of system calls (measured). The first one is never held back."""
+
 COMMON_HEADERS = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "wattos"}
 
 _TRUE = msgspec.Raw(b"true")
@@ -78,6 +82,7 @@ class DirectTransport:
         own = {"stream": _TRUE, "stream_options": _with_usage(call.fields.get("stream_options"))}
         response = await self._post(prepared, call.endpoint, _body(prepared, call.fields, own))
         chunks, whole, n_bytes = OpenAIChunks(target, call), WholeEvents(), 0
+        clock, read_s = asyncio.get_running_loop().time, 0.0
         try:
             async for piece in response.content.iter_chunked(READ_BUFFER_BYTES):
                 n_bytes += len(piece)
@@ -88,6 +93,9 @@ class DirectTransport:
                     yield events
                 if chunks.failure is not None:
                     raise chunks.failure
+                before_s, read_s = read_s, clock()
+                if read_s - before_s < HURRY_S:
+                    await asyncio.sleep(HURRY_S)
             if (wire := whole.last()) and (events := chunks.read(wire)) is not None:
                 yield events
             if chunks.failure is not None:
