@@ -1,6 +1,6 @@
-"""The HTTP client that litellm hands to OpenAI's SDK: as bounded as our own. Imported with litellm alone.
+"""The HTTP client that litellm hands to OpenAI's SDK, made as bounded as our own. Imported with litellm alone.
 
-By itself that client follows redirects with our key, and unpacks whatever a target sends.
+By itself it follows redirects with our key, and unpacks whatever a target sends.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ import httpx
 
 from app.llm.transports.direct import MAX_ANSWER_BYTES, MAX_STREAM_BYTES
 from app.llm.transports.whole_events import MAX_EVENT_BYTES
-
-KEEP_ALIVE_S = 30.0
-"""As the pool's of our own transport."""
 
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
@@ -62,12 +59,9 @@ async def _bound(response: httpx.Response) -> None:
         response.stream = _Bounded(response.stream, encoding, is_stream=is_stream)
 
 
-def bounded_client() -> httpx.AsyncClient:
-    """Time-outs are given with each call."""
-    return httpx.AsyncClient(
-        event_hooks={"response": [_bound]},
-        follow_redirects=False,
-        headers={"accept-encoding": "identity"},
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=KEEP_ALIVE_S),
-        timeout=None,  # noqa: S113  # of each call
-    )
+def bound(client: httpx.AsyncClient) -> httpx.AsyncClient:
+    """The same client, bounded: litellm's own, which is faster than a plain one of httpx."""
+    client.event_hooks = {"response": [_bound]}
+    client.follow_redirects = False
+    client.headers["accept-encoding"] = "identity"
+    return client

@@ -189,7 +189,9 @@ def _import_litellm() -> Any:
     litellm.telemetry = False
     litellm.suppress_debug_info = True  # it would print banners to stdout, between our log lines
     litellm.callbacks = []
-    litellm.aclient_session = importlib.import_module("app.llm.transports.bounded_client").bounded_client()
+    clients: Any = importlib.import_module("litellm.llms.openai.common_utils").BaseOpenAILLM
+    bounded: Any = importlib.import_module("app.llm.transports.bounded_client")
+    litellm.aclient_session = bounded.bound(clients.get_async_http_client())
     # At exit it would flush events to callbacks, of which we have none, for up to 5 s.
     worker: Any = importlib.import_module("litellm.litellm_core_utils.logging_worker").GLOBAL_LOGGING_WORKER
     atexit.unregister(worker._flush_on_exit)
