@@ -33,6 +33,7 @@ from app.llm.catalog import Catalog, load_catalog
 from app.llm.outcomes import LastOutcomes
 from app.llm.reload import Reloader
 from app.llm.routing import Router
+from app.messages.routes import count_message_tokens, create_message
 from app.models.routes import list_models, reload_models, retrieve_model
 from app.moderations.routes import create_moderation
 from app.operations.health.routes import get_health, get_liveness, get_readiness
@@ -95,6 +96,8 @@ def build_app(env: Mapping[str, str]) -> Litestar:
             create_chat_completion,
             create_completion,
             create_moderation,
+            create_message,
+            count_message_tokens,
             create_embedding,
             list_models,
             retrieve_model,

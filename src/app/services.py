@@ -18,10 +18,13 @@ from app.llm.chain import Chain
 from app.llm.model import Transport, TransportName
 from app.llm.outcomes import LastOutcomes
 from app.llm.routing import Router
+from app.llm.transports.anthropic import AnthropicTransport
 from app.llm.transports.bridge import BridgeTransport
 from app.llm.transports.direct import DirectTransport
 from app.llm.transports.embedder import EmbedderTransport
 from app.local_models.model_server import LocalModelServer
+from app.messages.adapter import AsMessages
+from app.messages.service import MessagesService
 from app.moderations.service import ModerationService
 from app.runtime import Runtime
 from plugins.contract.capabilities import Capabilities
@@ -35,6 +38,7 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
     local = LocalAddress(runtime.model_server)
     bridge = BridgeTransport(local)
     direct = DirectTransport(runtime.pool.session, local)
+    anthropic = AnthropicTransport(runtime.pool.session)
     chat_transports: dict[TransportName, Transport] = {
         "direct": direct,
         "bridge": bridge,
@@ -44,6 +48,10 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
     chain = Chain(
         transports={
             "chat/completions": chat_transports,
+            "messages": {
+                **{name: AsMessages(transport) for name, transport in chat_transports.items()},
+                "anthropic": anthropic,
+            },
             "completions": {name: AsCompletions(transport) for name, transport in chat_transports.items()},
             "moderations": {"direct": direct, "bridge": bridge},
         },
@@ -67,6 +75,7 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
         "router": router,
         "chat": chat,
         "completions": CompletionService(router=router, chain=chain),
+        "messages": MessagesService(router=router, chain=chain, counting=anthropic),
         "moderations": ModerationService(router=router, chain=chain),
         "embeddings": EmbeddingService(router=router, chain=chain),
         "retriever": retriever,

@@ -24,8 +24,8 @@ from upstream_server import Exchange
 N_STALLED = 200
 MAX_STALLED_MB = {"auto": 300, "litellm": 1_200}
 """Of 200 stalled readers. asyncio reads 256 KiB at once: five of them each, from the vendor's socket to the client's,
-and what is kept of an answer to be counted. Through litellm OpenAI's SDK makes lines and objects of each such read, 4 MB
-a stream (measured): still bounded, and not ours."""
+and what is kept of an answer to be counted. Through litellm OpenAI's SDK makes lines and objects of each such read,
+4 MB a stream (measured): still bounded, and not ours."""
 
 MAX_ONE_STALLED_MB = 20
 """One of them, with room for what a server grows by anyway."""

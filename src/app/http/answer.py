@@ -51,6 +51,7 @@ class EventStream:
                 async with aclosing(self._events) as events:  # type: ignore[type-var]  # an async generator
                     headers = [*_EVENTS, *_encoded(self._headers)]
                     await send({"type": "http.response.start", "status": 200, "headers": headers})
+                    event: bytes
                     async for event in events:
                         await send({"type": "http.response.body", "body": event, "more_body": True})
                 await send({"type": "http.response.body", "body": b"", "more_body": False})

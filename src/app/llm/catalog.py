@@ -83,7 +83,7 @@ class Catalog:
     ) -> None:
         """`names`: more names for aliases."""
         self.warnings = tuple(warnings)
-        self.strategy = strategy
+        self.strategy: Strategy = strategy
         self._deployments = {alias: tuple(targets) for alias, targets in deployments.items()}
         self._fallbacks = fallbacks or Fallbacks()
         self._names = names or {}

@@ -43,7 +43,7 @@ class Reloader:
         """`env`: as it was at start; a process's environment does not change. `on_loaded`: before it is in force."""
         self._path = path
         self._env = env
-        self._prefer = prefer
+        self._prefer: Preference = prefer
         self._router = router
         self._on_loaded = on_loaded
         self._turn = asyncio.Lock()
@@ -52,7 +52,7 @@ class Reloader:
         """Raises: BrokenModelsConfig; then nothing has changed."""
         async with self._turn:
             try:
-                catalog = await asyncio.to_thread(load_catalog, self._path, self._env, self._prefer)
+                catalog = await asyncio.to_thread(self._load)
             except SettingsError as exc:
                 logger.error("MODELS_CONFIG was not loaded again, the old one stays: %s", exc.message)  # noqa: TRY400
                 raise BrokenModelsConfig(exc.message) from None
@@ -60,6 +60,9 @@ class Reloader:
             self._router.replace(catalog)
             logger.info("MODELS_CONFIG was loaded again: %d aliases", len(catalog.aliases()))
             return Loaded(loaded_at=datetime.now(UTC), aliases=catalog.aliases(), warnings=catalog.warnings)
+
+    def _load(self) -> Catalog:
+        return load_catalog(self._path, self._env, self._prefer)
 
     @contextlib.asynccontextmanager
     async def on_sighup(self) -> AsyncGenerator[None]:

@@ -81,8 +81,13 @@ def resolve(
 ) -> tuple[TransportName, Mapping[str, Any]]:
     """How to call a target, and its parameters, for a direct one with address and key from the environment."""
     name = provider_model.partition("/")[0]
-    provider = direct_providers().get(name)
     known = READ | IDLE | PARAMETERS
+    if name == "anthropic" and prefer == "auto" and params.keys() <= known | {"top_k", "thinking", "metadata"}:
+        key = params.get("api_key") or env.get(ANTHROPIC.api_key_env)
+        base = params.get("api_base") or env.get(ANTHROPIC.api_base_env)
+        given = {"api_key": key, **({"api_base": base} if base else {})}
+        return ("anthropic", {**params, **given}) if key else ("bridge", params)
+    provider = direct_providers().get(name)
     if prefer == "litellm" or provider is None or "/" not in provider_model or not params.keys() <= known:
         return "bridge", params
     base = params.get("api_base") or params.get("base_url") or env.get(provider.api_base_env) or provider.base_url

@@ -17,7 +17,14 @@ from yarl import URL
 from app.errors import UpstreamMisconfigured, UpstreamTimeout, UpstreamUnavailable
 from app.llm.model import Call, Events, Reply, Target
 from app.llm.transports.anthropic_events import AnthropicEvents
-from app.llm.transports.anthropic_wire import BETAS_FIELD, VERSION, WireUsage, refused, refused_in_answer, without_unsigned
+from app.llm.transports.anthropic_wire import (
+    BETAS_FIELD,
+    VERSION,
+    WireUsage,
+    refused,
+    refused_in_answer,
+    without_unsigned,
+)
 from app.llm.transports.direct import COMMON_HEADERS, MAX_ANSWER_BYTES, MAX_ERROR_BYTES, MAX_STREAM_BYTES
 from app.llm.transports.refusals import Said, said_in
 from app.llm.transports.whole_events import WholeEvents
@@ -65,6 +72,8 @@ class AnthropicTransport:
                 wire = whole.feed(piece)
                 if wire and (events := made.read(wire)) is not None:
                     yield events
+                if made.error is not None:
+                    raise made.error
             if (wire := whole.last()) and (events := made.read(wire)) is not None:
                 yield events
         except (aiohttp.ClientError, OSError) as exc:
@@ -72,6 +81,8 @@ class AnthropicTransport:
                 raise _unreachable(target, exc) from exc
         finally:
             _done_with(response)
+        if made.error is not None:
+            raise made.error
         if not made.is_finished:
             raise UpstreamUnavailable(f"{target.id} broke off its answer")
         yield Events(wire=b"", usage=made.usage)

@@ -16,6 +16,7 @@ from app.llm.model import Events, Target, Usage
 from app.llm.transports.anthropic_wire import WireUsage, refused_in_answer
 from app.llm.transports.refusals import Said
 from app.llm.transports.whole_events import END, data_of
+from plugins.contract.errors import WattosError
 
 DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta"'
 """How Anthropic begins nearly all of its events."""
@@ -61,6 +62,8 @@ class AnthropicEvents:
         self.is_finished = False
         self.is_done = False
         """`message_stop` has come."""
+        self.error: WattosError | None = None
+        """To be raised behind what `read` has returned: what was said before an error event is not lost."""
 
     @property
     def usage(self) -> Usage | None:
@@ -69,12 +72,22 @@ class AnthropicEvents:
     def read(self, wire: bytes) -> Events | None:
         """`wire` holds whole events. None when nothing of it is for the client.
 
-        Raises: what an error event says; UpstreamUnavailable for what is no event.
+        Raises: what an error event says, or UpstreamUnavailable for what is no event, while another target may still
+        give the answer; later they are left in `error`.
         """
-        if self._has_token and _is_deltas(wire):
+        had_token = self._has_token
+        if had_token and _is_deltas(wire):
             return Events(wire=wire)
-        shown = b"".join([self._read(whole) for whole in wire.split(END) if whole])
-        return Events(wire=shown, is_token=self._has_token) if shown else None
+        shown: list[bytes] = []
+        try:
+            for whole in wire.split(END):
+                shown.append(self._read(whole))
+        except WattosError as exc:
+            if not had_token:
+                raise
+            self.error = exc
+        whole_wire = b"".join(shown)
+        return Events(wire=whole_wire, is_token=self._has_token) if whole_wire else None
 
     def _read(self, whole: bytes) -> bytes:
         data = data_of(whole.strip(b"\n"))

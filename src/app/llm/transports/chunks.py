@@ -110,6 +110,7 @@ def cleaned(body: dict[str, Any], alias: str, part: str) -> dict[str, Any]:
 
 
 def _put_back(holder: dict[str, Any]) -> None:
-    for name, value in (holder.pop("provider_specific_fields", None) or {}).items():
+    aside: dict[str, Any] = holder.pop("provider_specific_fields", None) or {}
+    for name, value in aside.items():
         if value is not None:
             holder.setdefault(name, value)

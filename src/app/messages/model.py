@@ -1,0 +1,20 @@
+"""What a request on Anthropic's wire asks for, once read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from app.llm.routing import NO_WISHES, Wishes
+
+
+class MessagesRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One request. `fields` is the client's body without our extensions, values untouched."""
+
+    model: str
+    fields: Mapping[str, msgspec.Raw]
+    stream: bool = False
+    wishes: Wishes = NO_WISHES
+    deadline_s: float | None = None
+    """Of the event loop's clock: the caller's own."""
