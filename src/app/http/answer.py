@@ -48,11 +48,10 @@ class EventStream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             with Watch(scope, receive):
-                async with aclosing(self._events) as events:  # type: ignore[type-var]  # an async generator
+                async with aclosing(self._events):  # type: ignore[type-var]  # an async generator
                     headers = [*_EVENTS, *_encoded(self._headers)]
                     await send({"type": "http.response.start", "status": 200, "headers": headers})
-                    event: bytes
-                    async for event in events:
+                    async for event in self._events:
                         await send({"type": "http.response.body", "body": event, "more_body": True})
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except ClientLeft:
