@@ -38,6 +38,7 @@ router_settings:
   the others follow when it fails, then the fallbacks.
 - **Wildcards**: an exact name wins, then the pattern with the longest text before its star. Prices come from the price
   file, by the name that is asked for.
+  What one makes shares one breaker and one name in the metrics, as clients choose the names.
 - A request may bring `fallbacks` (aliases, instead of the configured ones) and `disable_fallbacks: true`.
 - A key that does nothing is named in a warning at start.
 """

@@ -73,7 +73,9 @@ def client(gateway: Gateway) -> Iterator[anthropic.Anthropic]:
 def test_text(gateway: Gateway, client: anthropic.Anthropic) -> None:
     """Over a target of OpenAI's wire: typed, counted, with trail and the request's id."""
     gateway.upstream.on("gpt", answers("Grüße 🎉", usage=(7, 3)))
-    raw = client.messages.with_raw_response.create(model="chat", system="Be brief.", temperature=0.5, **ASKED)
+    raw = client.messages.with_raw_response.create(
+        model="chat", system="Be brief.", extra_body={"temperature": 0.5}, **ASKED
+    )
     message = raw.parse()
     assert [block.text for block in message.content if block.type == "text"] == ["Grüße 🎉"]
     assert (message.role, message.model, message.stop_reason) == ("assistant", "chat", "end_turn")
@@ -252,12 +254,22 @@ def test_count_tokens(client: anthropic.Anthropic) -> None:
     assert 0 < plain < more.input_tokens
 
 
-def test_count_tokens_of_claude(gateway: Gateway) -> None:
-    """Its own count where LLM_TRANSPORT lets it be asked; an estimate while it is away."""
+def test_count_tokens_of_claude(gateway: Gateway, request: pytest.FixtureRequest) -> None:
+    """Its own count where LLM_TRANSPORT lets it be asked; an estimate while it is away, or refuses our key."""
     gateway.upstream.on("claude-one", counts(4242))
     counted = count(gateway, "claude").json()["input_tokens"]
-    assert counted == (4242 if gateway.upstream.requests else counted) > 0
-    assert count(gateway, "away").json()["input_tokens"] > 0
+    is_asked = request.node.callspec.params["either"] == "auto"
+    assert (counted == 4242, len(gateway.upstream.requests)) == (is_asked, int(is_asked))
+    gateway.upstream.on("claude-one", refuses(401, "authentication_error"))
+    for model in ("away", "claude"):
+        assert count(gateway, model).json()["input_tokens"] > 0
+
+
+def test_count_tokens_of_what_claude_rejects(gateway: Gateway, request: pytest.FixtureRequest) -> None:
+    """The vendor's word, rather than a number for a request that cannot be sent."""
+    gateway.upstream.on("claude-one", refuses(400, "invalid_request_error", "wrong"))
+    is_asked = request.node.callspec.params["either"] == "auto"
+    assert count(gateway, "claude").status_code == (400 if is_asked else 200)
 
 
 @pytest.mark.parametrize(

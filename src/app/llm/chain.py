@@ -174,11 +174,11 @@ class Chain:
 
             asked_s = time.monotonic()
             try:
-                value = await self._guard.call(target.id, send, retry=not waiting)
+                value = await self._guard.call(target.known_as, send, retry=not waiting)
             except WattosError as exc:
                 waiting = self._after(exc, target, waiting, plan, asked, attempts)
             else:
-                self._outcomes.answered(target.id)
+                self._outcomes.answered(target.known_as)
                 return Served(value=value, target=target, rest=waiting, attempts=attempts, began_s=began_s)
             finally:
                 waited_for_model(time.monotonic() - asked_s)
@@ -198,7 +198,7 @@ class Chain:
             attempts.failed(target, exc, 0.0)  # the breaker's refusal: nothing was sent
         then = verdict_on(exc).then
         if then == "next":
-            self._outcomes.failed(target.id, exc)
+            self._outcomes.failed(target.known_as, exc)
             logger.warning("target %s failed: %s", target.id, exc.code)
             return waiting
         instead = {"longer": plan.on_context, "lenient": plan.on_policy}.get(then, ())
@@ -215,18 +215,18 @@ class Chain:
 
         async def counted(target: Target) -> T:
             began_s = time.monotonic()
-            self._traffic.begin(target.id)
+            self._traffic.begin(target.known_as)
             try:
                 value = await attempt(target)
             except BaseException as exc:
                 self._instruments.called(target, outcome_of(exc))
-                self._traffic.end(target.id, None)
+                self._traffic.end(target.known_as, None)
                 raise
             finally:
                 took_ms = (time.monotonic() - began_s) * 1000
                 self._instruments.took(target, took_ms)
             if is_whole:
-                self._traffic.end(target.id, took_ms)
+                self._traffic.end(target.known_as, took_ms)
                 self._instruments.called(target, "ok")
             return value
 
@@ -234,7 +234,7 @@ class Chain:
 
     def _ended(self, call: Call, opened: Opened, outcome: str, usage: Usage | None, seen: Seen) -> None:
         """A stream is over, however. What the target did not count is counted here, after the client has gone."""
-        self._traffic.end(opened.target.id, opened.first_token_ms)
+        self._traffic.end(opened.target.known_as, opened.first_token_ms)
         self._instruments.called(opened.target, outcome)
         if usage is not None:
             self._report(opened.target, opened.attempts.n_sent, outcome, usage, opened.began_s)

@@ -56,15 +56,15 @@ class Instruments:
 
     def called(self, target: Target, outcome: str) -> None:
         """Once for every call that was sent; for a stream when it is over."""
-        self._calls.add(1, target.id, outcome)
+        self._calls.add(1, target.known_as, outcome)
 
     def took(self, target: Target, duration_ms: float) -> None:
-        self._duration.observe(duration_ms, target.id)
+        self._duration.observe(duration_ms, target.known_as)
         self._slow_log.took("embedding" if target.mode == "embedding" else "model", target.id, duration_ms)
 
     def finished(self, done: Finished) -> None:
         """Once for every request that a target served, or began to."""
-        name, usage = done.target.id, done.usage
+        name, usage = done.target.known_as, done.usage
         if usage is not None:
             self._tokens.add(usage.input_tokens, name, "input")
             self._tokens.add(usage.output_tokens, name, "output")
@@ -76,7 +76,7 @@ class Instruments:
                 self._warned.add(name)
                 logger.warning("no price is known for %s: its calls have no cost", name)
         fields = {
-            "target": name,
+            "target": done.target.id,
             "attempts": done.attempts,
             "outcome": done.outcome,
             "inputTokens": usage.input_tokens if usage else None,

@@ -60,6 +60,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """What the configuration says beyond the model: `api_base`, `api_key`, `temperature` …; holds secrets."""
     timeouts: Timeouts = Timeouts()
     price: Price | None = None
+    label: str = ""
+    """Of many targets that one wildcard makes, whose names clients choose: what they share. Empty: `id`."""
     weight: float = 1.0
     """Share of calls among the deployments of its alias."""
     order: int = 0
@@ -71,6 +73,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Target({self.id!r}, alias={self.alias!r})"  # params hold keys
+
+    @property
+    def known_as(self) -> str:
+        """In metrics, breakers and traffic: one of as many as the configuration names."""
+        return self.label or self.id
 
     def cost_nusd(self, usage: Usage | None) -> int | None:
         """None when usage or price is unknown: no cost is better than a wrong one."""

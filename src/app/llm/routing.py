@@ -118,9 +118,9 @@ class Router:
                 case "simple-shuffle":
                     return shuffled(target), 0.0
                 case "least-busy":
-                    return traffic.n_running(target.id), uniform()
+                    return traffic.n_running(target.known_as), uniform()
                 case "latency-based-routing":
-                    return traffic.p95_ms(target.id) or 0.0, uniform()  # one that is not known yet is tried
+                    return traffic.p95_ms(target.known_as) or 0.0, uniform()  # one that is not known yet is tried
                 case "cost-based-routing":
                     price = target.price
                     dear = price.input_nusd_per_mtok + price.output_nusd_per_mtok if price else float("inf")

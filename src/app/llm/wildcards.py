@@ -56,7 +56,10 @@ class Wildcards:
             params = {**entry.litellm_params, "model": str(entry.litellm_params["model"]).replace("*", star)}
             made = msgspec.structs.replace(entry, model_name=alias, litellm_params=params)
             target_id = params["model"] if number == 1 else f"{params['model']}#{number}"
-            yield target_of(made, self._prices.find(price_name(made)), target_id, self._file, self._defaults)
+            target = target_of(made, self._prices.find(price_name(made)), target_id, self._file, self._defaults)
+            # Clients make the names up: what is kept for each target must not grow with them.
+            label = str(entry.litellm_params["model"])
+            yield msgspec.structs.replace(target, label=label if number == 1 else f"{label}#{number}")
 
     def _pattern_of(self, alias: str) -> str | None:
         if not self._in_order or not is_id(alias):  # names of clients become ids, in headers and metrics

@@ -40,6 +40,9 @@ reading speed ahead, and each piece costs 20 µs of system calls (measured). The
 
 COMMON_HEADERS = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "wattos"}
 
+MAX_PREPARED = 2_000
+"""Targets whose calls are prepared: more than a configuration has, wildcards' made ones among them."""
+
 _TRUE = msgspec.Raw(b"true")
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _PROMISED = {"chat/completions": "choices", "completions": "choices", "moderations": "results"}
@@ -199,6 +202,8 @@ class DirectTransport:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=target.timeouts.connect_s),
             urls={},
         )
+        if len(self._prepared) >= MAX_PREPARED:
+            self._prepared.clear()
         self._prepared[target.id] = prepared
         return prepared
 

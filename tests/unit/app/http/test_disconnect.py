@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from litestar.exceptions import HTTPException
 
-from app.http.disconnect import CLIENT_CLOSED_REQUEST, while_connected
+from app.http.disconnect import CLIENT_CLOSED_REQUEST, DEPARTURE, Departure, while_connected
 from unit.app.http.support import bare_request
 
 TIMEOUT_S = 5.0
@@ -88,3 +88,33 @@ async def test_cancellation_from_outside_stays_one() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
         assert work.was_cancelled
+
+
+async def test_our_own_protocol_tells_of_it_by_a_callback() -> None:
+    """No task waits beside the work; who has left before it began is not worked for."""
+    client, work, departure = Client(), Work(), Departure()
+    client.request.scope[DEPARTURE] = departure  # type: ignore[literal-required]
+    task = asyncio.create_task(while_connected(client.request, work.run()))
+    async with asyncio.timeout(TIMEOUT_S):
+        await work.begun.wait()
+        assert client.n_waiting == 0
+        departure.happens()
+        with pytest.raises(HTTPException) as closed:
+            await task
+        assert closed.value.status_code == CLIENT_CLOSED_REQUEST
+        late = Work()
+        with pytest.raises(HTTPException):
+            await asyncio.create_task(while_connected(client.request, late.run()))
+    assert work.was_cancelled
+
+
+async def test_work_that_ended_is_not_told_of_a_departure() -> None:
+    """The connection lives on for the next request: what happens to it then is not this one's affair."""
+    client, departure = Client(), Departure()
+    client.request.scope[DEPARTURE] = departure  # type: ignore[literal-required]
+    assert await while_connected(client.request, asyncio.sleep(0, "done")) == "done"
+    departure.happens()
+    await asyncio.sleep(0)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0

@@ -168,13 +168,16 @@ def test_wildcard_makes_targets_of_what_is_asked_for(tmp_path: Path) -> None:
     assert asked(router, "openai/gpt-4o-mini") == ["gpt-4o-mini"]
     assert asked(router, "openai/o3") == ["o-3"]
     (other,) = router.plan(ANYONE, "claude-sonnet-4-5", "chat").targets
-    assert (other.id, other.alias, other.transport) == ("anthropic/claude-sonnet-4-5", "claude-sonnet-4-5", "bridge")
+    assert (other.id, other.alias, other.transport) == ("anthropic/claude-sonnet-4-5", "claude-sonnet-4-5", "anthropic")
     assert (
         router.plan(ANYONE, "openai/gpt-4o-mini", "chat")
         .targets[0]
         .cost_nusd(Usage(input_tokens=1_000, output_tokens=10))
     )
     assert {"openai/*", "*"} <= set(router.catalog.aliases())
+    assert {plan.targets[0].known_as for name in "xyz" if (plan := router.plan(ANYONE, f"openai/{name}", "chat"))} == {
+        "openai/*"
+    }
 
 
 @pytest.mark.parametrize("name", ["m" * 10_000, "openai/", "a b", "ä", "openai/\n", "wattos-nothing" * 30])
