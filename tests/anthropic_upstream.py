@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,9 +23,14 @@ def tool_use(call_id: str, name: str, **given: object) -> Block:
 
 
 def says_blocks(
-    *blocks: Block, stop_reason: str = "end_turn", hold_after: int | None = None, die_after: int | None = None
+    *blocks: Block,
+    stop_reason: str = "end_turn",
+    hold_after: int | None = None,
+    die_after: int | None = None,
+    delay_s: float = 0.0,
 ) -> Script:
-    """A message of these blocks. In a stream it waits at the gate, or dies, after so many deltas."""
+    """A message of these blocks. In a stream it waits at the gate, or dies, after so many deltas; `delay_s` before each
+    lets them be read first, for a reset throws away what is still on its way."""
 
     async def script(exchange: Exchange) -> None:
         body = exchange.received.body
@@ -51,10 +57,12 @@ def says_blocks(
             await _send(exchange, "content_block_start", index=index, content_block=begun)
             for delta in deltas:
                 if n_deltas == die_after:
+                    await asyncio.sleep(delay_s)
                     raise ConnectionResetError
                 if n_deltas == hold_after:
                     await exchange.upstream.at_gate()
                 n_deltas += 1
+                await asyncio.sleep(delay_s)
                 await _send(exchange, "content_block_delta", index=index, delta=delta)
             await _send(exchange, "content_block_stop", index=index)
         counted = {"output_tokens": USAGE["output_tokens"]}

@@ -12,7 +12,7 @@ from uuid import uuid4
 from gateway import Gateway
 from openapi_document import the_document
 from server import ADMIN_KEY, ROOT
-from upstream import embeds
+from upstream import embeds, says
 
 TEXT = "The warranty of the lock is twenty-four months."
 
@@ -43,6 +43,7 @@ def seeded(gateway: Gateway, key: str) -> str:
         file = client.post("/v1/files", files=form, data={"purpose": "assistants"}).raise_for_status().json()["id"]
         store = client.post("/v1/vector_stores", json={"file_ids": [file]}).raise_for_status().json()["id"]
     gateway.upstream.on("vec", embeds())
+    gateway.upstream.on("guard", says('{"id": "modr-1", "model": "x", "results": []}'))
     text = json.dumps(the_document())
     for was, now in (
         ("file_019a2b3c4d5e7f8091a2b3c4d5e6f708", file),

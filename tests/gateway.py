@@ -13,6 +13,7 @@ import openai
 from server import RunningServer, environment, running
 from upstream import API_KEY, Upstream, refused_url, running_upstream
 
+MODES = {"vectors": {"mode": "embedding"}, "guard": {"mode": "moderation"}}
 PRICED = {"input_cost_per_token": 1.5e-07, "output_cost_per_token": 6e-07}
 """$0.15 and $0.60 a million tokens."""
 
@@ -49,7 +50,7 @@ def config(url: str) -> dict[str, object]:
         return {
             "model_name": alias,
             "litellm_params": {"model": f"openai/{model}", "api_base": at, "api_key": API_KEY, **params},
-            "model_info": {"mode": "embedding"} if alias == "vectors" else {},
+            "model_info": MODES.get(alias, {}),
         }
 
     return {
@@ -62,6 +63,7 @@ def config(url: str) -> dict[str, object]:
             entry("doomed", "doomed-1", **PRICED),
             entry("doomed", "doomed-2", **PRICED),
             entry("vectors", "vec", **PRICED),
+            entry("guard", "guard"),
         ],
         "litellm_settings": {"fallbacks": [{"backed": ["spare"]}]},
     }

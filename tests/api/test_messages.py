@@ -187,6 +187,30 @@ def test_wrong_requests(gateway: Gateway, fields: dict[str, Any], status: int, p
     assert gateway.upstream.requests == []
 
 
+@pytest.mark.parametrize("depth", [300, 500, 1_000, 10_000])
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+@pytest.mark.parametrize("place", ["block", "input", "system", "tools", "field", "document"])
+def test_deep_nesting(gateway: Gateway, path: str, depth: int, place: str) -> None:
+    """Taken, or refused with a reason: never a failure of ours."""
+    deep = "[" * depth + "]" * depth
+    if place == "document":
+        head = '{"type":"document","source":{"type":"content","content":['
+        deep = head * (depth // 3) + '{"type":"text","text":"x"}' + "]}}" * (depth // 3)
+    block = {
+        "block": f'{{"type":"text","text":"x","more":{deep}}}',
+        "input": f'{{"type":"tool_use","id":"t","name":"f","input":{{"a":{deep}}}}}',
+        "document": deep,
+    }.get(place, '{"type":"text","text":"x"}')
+    role = "assistant" if place == "input" else "user"
+    more = {"system": f'"system":{deep},', "tools": f'"tools":[{{"name":"f","input_schema":{{"a":{deep}}}}}],'}
+    body = f'{{"model":"chat","max_tokens":9,{more.get(place, "")}"x":{deep if place == "field" else 1},'
+    body += f'"messages":[{{"role":"{role}","content":[{block}]}}]}}'
+    with gateway.http() as http:
+        answer = http.post(path, content=body.encode())
+    assert answer.status_code in {200, 400}, answer.text
+    assert answer.status_code == 200 or answer.json()["error"]["type"] == "invalid_request_error"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "name"),
     [

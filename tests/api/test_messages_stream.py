@@ -160,7 +160,7 @@ def test_leaving_closes_the_vendors_connection(gateway: Gateway, client: anthrop
 def test_broken_off(gateway: Gateway, client: anthropic.Anthropic, model: str) -> None:
     """The text that came, then exactly one error event, and nothing behind it."""
     gateway.upstream.on("gpt", answers("Hello world", die_after=2, delay_s=0.05))
-    gateway.upstream.on("claude-one", says_blocks(text("Hello world"), die_after=2))
+    gateway.upstream.on("claude-one", says_blocks(text("Hello world"), die_after=2, delay_s=0.05))
     seen: list[str] = []
 
     def read() -> None:

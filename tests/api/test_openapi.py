@@ -12,9 +12,14 @@ from openapi_document import nodes, operation, operations, the_document, validat
 
 OPERATION_IDS = [
     "createChatCompletion",
+    "createCompletion",
+    "createModeration",
+    "createMessage",
+    "countMessageTokens",
     "createEmbedding",
     "listModels",
     "retrieveModel",
+    "reloadModels",
     "createFile",
     "listFiles",
     "retrieveFile",
@@ -136,6 +141,8 @@ def test_errors_have_the_shape_of_their_path() -> None:
             if status.startswith("2") or (one["operationId"], status) == ("getReadiness", "503"):
                 continue
             media_type, name = ("application/json", "OpenAIError") if path.startswith("/v1/") else ("", "Problem")
+            if path.startswith("/v1/messages"):
+                name = "AnthropicError"
             content = {media_type or "application/problem+json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
             assert answer["content"] == content, (method, path, status)
             codes = [part.partition("`")[0] for part in answer["description"].split("`")[1::2]]

@@ -56,7 +56,7 @@ class CompletionCreate(msgspec.Struct, frozen=True, kw_only=True):
     """OpenAI's request; `fallbacks` and `disable_fallbacks` are ours. A chat model takes one text as prompt."""
 
     model: Annotated[str, Meta(min_length=1)]
-    prompt: Annotated[str, Meta(min_length=1)] | Annotated[list[str], Meta(min_length=1)]
+    prompt: str | Annotated[list[str], Meta(min_length=1)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None

@@ -44,14 +44,16 @@ def read_embedding_request(body: bytes) -> tuple[EmbeddingRequest, Mapping[str, 
 
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
+Tokens = Annotated[list[int], msgspec.Meta(min_length=1)]
 
 
 class EmbeddingCreate(msgspec.Struct, frozen=True, kw_only=True):
-    """OpenAI's request. `input_type` is ours: e5 models embed questions (`query`) and passages differently."""
+    """OpenAI's request: a text, texts, the tokens of one, or of several; not mixed. `input_type` is ours: e5 models embed
+    questions (`query`) and passages differently."""
 
     # Told in the OpenAPI document only: what is missing is refused by the service, with a better word.
     model: Text
-    input: Text | Annotated[list[Text], msgspec.Meta(min_length=1, max_length=MAX_TEXTS)]
+    input: Text | Annotated[list[Text | int | Tokens], msgspec.Meta(min_length=1, max_length=MAX_TEXTS)]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=MAX_DIMENSIONS)] | None = None
     input_type: Literal["query", "passage"] = "passage"

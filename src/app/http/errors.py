@@ -77,9 +77,10 @@ def render(
     """One error in the shape that the path asks for. `headers` go before those that the code has by itself."""
     request_id = request.scope["state"].get(REQUEST_ID)
     body, media_type = shape(request.url.path, code, message, param=param, request_id=request_id, attempts=attempts)
-    return Response(
-        body, status_code=TABLE[code].status, headers={**headers_of(code), **(headers or {})}, media_type=media_type
-    )
+    headers = {**headers_of(code), **(headers or {})}
+    if isinstance(request_id, str) and is_anthropic(request.url.path):
+        headers["request-id"] = request_id  # where Anthropic's SDKs look for it
+    return Response(body, status_code=TABLE[code].status, headers=headers, media_type=media_type)
 
 
 def headers_of(code: str) -> dict[str, str]:

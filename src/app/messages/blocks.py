@@ -80,7 +80,7 @@ def system_of(raw: msgspec.Raw | None) -> list[dict[str, Any]]:
     """The `system` field as a message, if it says anything."""
     try:
         given = _system_decoder.decode(raw) if raw is not None else None
-    except msgspec.ValidationError as exc:
+    except (msgspec.ValidationError, RecursionError) as exc:
         raise InvalidRequest(f"system: {exc}", param="system") from None
     text = given if isinstance(given, str) else "\n\n".join(block.text for block in given or ())
     return [{"role": "system", "content": text}] if text else []

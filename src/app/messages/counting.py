@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
+from app.errors import InvalidRequest
 from app.llm.tokens import PER_MESSAGE_TOKENS, count
 
 PER_PICTURE_TOKENS = 1600
@@ -17,15 +18,19 @@ UNREAD = frozenset({"type", "role", "id", "tool_use_id", "signature", "cache_con
 
 
 async def input_tokens_of(fields: Mapping[str, msgspec.Raw]) -> int:
-    """Of `system`, `messages` and `tools`: texts as they are, arguments and schemas as JSON."""
-    messages: list[Any] = msgspec.json.decode(fields["messages"])
-    blocks: list[object] = [messages]
-    if "system" in fields:
-        blocks.append(msgspec.json.decode(fields["system"]))
-    texts = list(_texts(blocks))
+    """Of `system`, `messages` and `tools`: texts as they are, arguments and schemas as JSON.
+
+    Raises: InvalidRequest for what is nested too deeply.
+    """
+    try:
+        messages: list[Any] = msgspec.json.decode(fields["messages"])
+        system: object = msgspec.json.decode(fields.get("system", b"null"))
+        texts = list(_texts([system, messages]))
+        n_pictures = _n_pictures(messages)
+    except RecursionError:
+        raise InvalidRequest("the JSON is nested too deeply", param="messages", code="invalid_json") from None
     if bytes(fields.get("tools", b"null")) != b"null":
         texts.append(bytes(fields["tools"]).decode())
-    n_pictures = _n_pictures(messages)
     n_words = await count("\n".join(texts))
     return n_words + PER_MESSAGE_TOKENS * len(messages) + PER_PICTURE_TOKENS * n_pictures
 

@@ -1,4 +1,4 @@
-"""Anthropic's wire as the OpenAPI document tells of it. Nothing is decoded into these: requests pass through."""
+"""Anthropic's wire as the OpenAPI document tells of it. No request is decoded into these: they pass through."""
 
 from __future__ import annotations
 
@@ -7,20 +7,31 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from app.messages.schemas import Metadata, Thinking, ToolChoice
+
+
+class ContentBlock(msgspec.Struct, frozen=True, kw_only=True):
+    """Of Anthropic's kinds: `text`, `image`, `document`, `tool_use`, `tool_result` …, each with fields of its own."""
+
+    type: str
+
 
 class MessageIn(msgspec.Struct, frozen=True, kw_only=True):
-    """`content`: a text, or blocks of Anthropic's kinds."""
+    """One turn."""
 
-    role: Literal["user", "assistant"]
-    content: str | list[dict[str, Any]]
+    role: Literal["user", "assistant", "system"]
+    content: str | list[ContentBlock]
 
 
 class ToolIn(msgspec.Struct, frozen=True, kw_only=True):
-    """A function that the model may call; `input_schema` is a JSON Schema."""
+    """A function that the model may call; `input_schema` is a JSON Schema. Anthropic's own tools have a `type`, and
+    only its models take them."""
 
-    name: str
-    input_schema: dict[str, Any]
+    name: str | None = None
+    input_schema: dict[str, Any] | None = None
     description: str | None = None
+    type: str | None = None
+    strict: bool | None = None
 
 
 class MessageCount(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +39,7 @@ class MessageCount(msgspec.Struct, frozen=True, kw_only=True):
 
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[list[MessageIn], Meta(min_length=1)]
-    system: str | None = None
+    system: str | list[ContentBlock] | None = None
     tools: list[ToolIn] | None = None
 
 
@@ -37,18 +48,18 @@ class MessageCreate(msgspec.Struct, frozen=True, kw_only=True):
 
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[list[MessageIn], Meta(min_length=1)]
-    max_tokens: Annotated[int, Meta(ge=1)]
-    system: str | None = None
+    max_tokens: Annotated[int, Meta(ge=0)]
+    system: str | list[ContentBlock] | None = None
     stream: bool | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
     stop_sequences: list[str] | None = None
     tools: list[ToolIn] | None = None
-    tool_choice: dict[str, Any] | None = None
-    thinking: dict[str, Any] | None = None
+    tool_choice: ToolChoice | None = None
+    thinking: Thinking | None = None
     output_config: dict[str, Any] | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Metadata | None = None
     fallbacks: list[str] | None = None
     disable_fallbacks: bool | None = None
 

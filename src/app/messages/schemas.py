@@ -41,6 +41,16 @@ class Message(msgspec.Struct, frozen=True):
     content: str | list[Typed]
 
 
+class Tool(msgspec.Struct, frozen=True):
+    """`type` is `custom` or absent for the client's own; others are Anthropic's, whose schema its models know."""
+
+    name: str | None = None
+    type: str | None = None
+    description: str | None = None
+    input_schema: Object | None = None
+    strict: bool | None = None
+
+
 class ToolChoice(msgspec.Struct, frozen=True):
     """`name` goes with `tool` alone."""
 
@@ -72,7 +82,7 @@ class Metadata(msgspec.Struct, frozen=True):
 TYPES: dict[str, Any] = {
     "max_tokens": Annotated[int, msgspec.Meta(ge=0)],
     "system": str | list[Typed],
-    "tools": list[Object],
+    "tools": list[Tool],
     "tool_choice": ToolChoice,
     "stop_sequences": list[str],
     "temperature": float,

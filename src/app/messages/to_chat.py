@@ -16,7 +16,7 @@ import msgspec
 from app.errors import InvalidRequest
 from app.http.body import read_field
 from app.messages.blocks import messages_of, system_of
-from app.messages.schemas import Metadata, Object, OutputConfig, Thinking, ToolChoice
+from app.messages.schemas import Metadata, Object, OutputConfig, Thinking, Tool, ToolChoice
 
 SAME = ("max_tokens", "temperature", "top_p")
 """Fields that mean the same under the same name."""
@@ -39,16 +39,6 @@ NEEDS_ANTHROPIC = ("mcp_servers", "container")
 """Fields that make the vendor itself do something."""
 
 
-class Tool(msgspec.Struct, frozen=True):
-    """`type` is `custom` or absent for the client's own; others are Anthropic's, whose schema its models know."""
-
-    name: str
-    type: str | None = None
-    description: str | None = None
-    input_schema: Object | None = None
-    strict: bool | None = None
-
-
 def chat_fields(fields: Mapping[str, msgspec.Raw], provider_model: str = "") -> dict[str, msgspec.Raw]:
     """`provider_model`: the target's, as `openai/gpt-4o-mini`. Raises: InvalidRequest for what no chat model takes."""
     for name in NEEDS_ANTHROPIC:
@@ -60,7 +50,7 @@ def chat_fields(fields: Mapping[str, msgspec.Raw], provider_model: str = "") -> 
         chat["max_completion_tokens"] = chat.pop("max_tokens")
     if stop := read_field(fields, "stop_sequences", list[str]):
         chat["stop"] = stop
-    if tools := read_field(fields, "tools", list[Object]):
+    if tools := read_field(fields, "tools", list[Tool]):
         chat["tools"] = [_function(tool, number) for number, tool in enumerate(tools)]
         chat |= _choice(read_field(fields, "tool_choice", ToolChoice))
     output = read_field(fields, "output_config", OutputConfig) or OutputConfig()
@@ -74,14 +64,12 @@ def chat_fields(fields: Mapping[str, msgspec.Raw], provider_model: str = "") -> 
     return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in chat.items()}
 
 
-def _function(given: Object, number: int) -> dict[str, Any]:
+def _function(tool: Tool, number: int) -> dict[str, Any]:
     at = f"tools.{number}"
-    try:
-        tool = msgspec.json.decode(msgspec.json.encode(given), type=Tool)
-    except msgspec.ValidationError as exc:
-        raise InvalidRequest(f"{at}: {exc}", param=at) from None
     if tool.type not in {None, "custom"}:
         raise _unsupported(f"{at}: {str(tool.type)[:100]!r} is a tool of Anthropic's own models", at)
+    if not tool.name:
+        raise InvalidRequest(f"{at}.name is missing", param=at, code="missing_field")
     function: dict[str, Any] = {"name": tool.name}
     if tool.description is not None:
         function["description"] = tool.description

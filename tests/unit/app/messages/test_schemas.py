@@ -49,6 +49,7 @@ def test_what_is_missing(name: str, value: str | None) -> None:
         ("messages", [{"role": "user", "content": [{"text": "x"}]}]),
         ("system", 1),
         ("tools", {}),
+        ("tools", [{"name": 1}]),
         ("tool_choice", "auto"),
         ("tool_choice", {"type": "some"}),
         ("stop_sequences", "\n"),

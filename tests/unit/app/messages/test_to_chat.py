@@ -239,7 +239,7 @@ def test_what_only_its_vendor_reads_is_forgotten() -> None:
     ("fields", "param"),
     [
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools.0"),
-        ({"tools": [TOOL, {"name": 1}]}, "tools.1"),
+        ({"tools": [TOOL, {"description": "x"}]}, "tools.1"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "tool_choice"),
         ({"mcp_servers": [{"type": "url", "url": "https://example.com"}]}, "mcp_servers"),
         ({"output_config": {"format": {"type": "xml"}}}, "output_config"),
