@@ -150,9 +150,11 @@ class BridgeTransport:
         # name servers for it.
         arguments["_skip_mcp_handler"] = True
         if target.provider_model.partition("/")[0] in SPEAKS_OPENAI:
-            arguments["extra_body"] = {**unknown, **arguments.get("extra_body", {})}
+            if unknown:
+                arguments["extra_body"] = {**unknown, **arguments.get("extra_body", {})}
             # litellm would refuse what its own list of models does not give a model: that is for the vendor to say.
-            arguments["allowed_openai_params"] = sorted({*known, *arguments.get("allowed_openai_params", ())})
+            if len(known) > 1:  # each has messages
+                arguments["allowed_openai_params"] = sorted({*known, *arguments.get("allowed_openai_params", ())})
         return arguments
 
     def _plain_arguments(self, target: Target, call: Call, known: frozenset[str]) -> dict[str, Any]:
