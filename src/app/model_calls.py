@@ -1,21 +1,14 @@
-"""What all routes that call a model do alike: read the request's own wishes, and end its stream on OpenAI's wire."""
+"""What all routes that call a model do alike: read the request's own wishes."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 
 import msgspec
 
 from app.errors import InvalidRequest
-from app.http import sse
 from app.http.body import read_field
-from app.llm.model import Events
 from app.llm.routing import NO_WISHES, Wishes
-from plugins.contract.errors import WattosError
-
-logger = logging.getLogger("http")
 
 MAX_FALLBACKS = 10
 """Aliases in one request: each may be asked, one after the other."""
@@ -49,18 +42,3 @@ def wants_usage(fields: Mapping[str, msgspec.Raw]) -> bool:
     """Raises: InvalidRequest."""
     options = read_field(fields, "stream_options", StreamOptions)
     return options is not None and options.include_usage
-
-
-async def events(pieces: AsyncIterator[Events]) -> AsyncIterator[bytes]:
-    """Whole SSE events. A failure after the first one ends the stream with exactly one error event and no `[DONE]`."""
-    try:
-        async with aclosing(pieces):  # type: ignore[type-var]  # an async generator, typed as what it is used as
-            async for piece in pieces:
-                yield piece.wire
-    except WattosError as exc:
-        yield sse.error_event(exc)
-    except Exception as exc:  # the status is sent: an event is all that is left to tell the client
-        logger.exception("unhandled %s in a stream", type(exc).__name__)
-        yield sse.error_event(WattosError("internal error"))
-    else:
-        yield sse.DONE

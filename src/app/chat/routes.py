@@ -17,7 +17,6 @@ from app.http.disconnect import while_connected
 from app.http.openapi.describe import MODEL_CALL, Body, described
 from app.http.openapi.headers import TRAIL
 from app.http.trail import trail_headers
-from app.model_calls import events
 from plugins.contract.principal import Principal, TenantId
 
 
@@ -41,7 +40,7 @@ async def create_chat_completion(
     asked = read_chat_request(await request.body(), deadline_of(request.scope["headers"]))
     if asked.stream:
         chunks, outcome = await while_connected(request, chat.stream(principal, tenant_id, asked))
-        return EventStream(events(chunks), headers_of(outcome))
+        return EventStream(chunks, headers_of(outcome))
     body, outcome = await while_connected(request, chat.complete(principal, tenant_id, asked))
     return JsonAnswer(body, headers_of(outcome))
 

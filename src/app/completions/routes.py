@@ -14,7 +14,6 @@ from app.http.disconnect import while_connected
 from app.http.openapi.describe import MODEL_CALL, Body, described
 from app.http.openapi.headers import TRAIL
 from app.http.trail import trail_headers
-from app.model_calls import events
 from plugins.contract.principal import Principal
 
 
@@ -39,7 +38,7 @@ async def create_completion(
     if asked.stream:
         streamed = await while_connected(request, completions.stream(principal, asked))
         trail = trail_headers(target=streamed.target.id, attempts=streamed.attempts, cost_nusd=None)
-        return EventStream(events(streamed.pieces), trail)
+        return EventStream(streamed.pieces, trail)
     done = await while_connected(request, completions.complete(principal, asked))
     trail = trail_headers(target=done.target.id, attempts=done.attempts, cost_nusd=done.cost_nusd)
     return JsonAnswer(done.reply.body, trail)

@@ -48,8 +48,8 @@ Tokens = Annotated[list[int], msgspec.Meta(min_length=1)]
 
 
 class EmbeddingCreate(msgspec.Struct, frozen=True, kw_only=True):
-    """OpenAI's request: a text, texts, the tokens of one, or of several; not mixed. `input_type` is ours: e5 models embed
-    questions (`query`) and passages differently."""
+    """OpenAI's request: a text, texts, the tokens of one, or of several; not mixed. `input_type` is ours: e5 models
+    embed questions (`query`) and passages differently."""
 
     # Told in the OpenAPI document only: what is missing is refused by the service, with a better word.
     model: Text

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from app.http.anthropic_errors import anthropic_error_event
 from app.http.disconnect import ClientLeft, Watch
+from app.http.sse import DONE, error_event
+from plugins.contract.errors import WattosError
 
 if TYPE_CHECKING:
     from litestar.types import Receive, Scope, Send
+
+logger = logging.getLogger("http")
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -36,26 +42,55 @@ class JsonAnswer:
         await send({"type": "http.response.body", "body": self._body, "more_body": False})
 
 
+class Piece(Protocol):
+    """Whole events, as they go to the client."""
+
+    @property
+    def wire(self) -> bytes: ...
+
+
 class EventStream:
-    """Server-sent events as they come. A client that leaves closes `events`; one that reads slowly slows them down."""
+    """Server-sent events as they come. A client that leaves closes `pieces`; one that reads slowly slows them down.
 
-    __slots__ = ("_events", "_headers")
+    On OpenAI's wire `[DONE]` ends it; a failure after the first piece exactly one error event, and no `[DONE]`.
+    """
 
-    def __init__(self, events: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
-        self._events = events
+    done: bytes = DONE
+    error: Callable[[WattosError], bytes] = staticmethod(error_event)
+
+    def __init__(self, pieces: AsyncIterator[Piece], headers: Mapping[str, str]) -> None:
+        self._pieces = pieces
         self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             with Watch(scope, receive):
-                async with aclosing(self._events):  # type: ignore[type-var]  # an async generator
+                async with aclosing(self._pieces):  # type: ignore[type-var]  # an async generator
                     headers = [*_EVENTS, *_encoded(self._headers)]
                     await send({"type": "http.response.start", "status": 200, "headers": headers})
-                    async for event in self._events:
-                        await send({"type": "http.response.body", "body": event, "more_body": True})
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    last = await self._relayed(send)
+                await send({"type": "http.response.body", "body": last, "more_body": False})
         except ClientLeft:
             pass  # nobody is there to read the rest
+
+    async def _relayed(self, send: Send) -> bytes:
+        """Returns: what ends the stream."""
+        try:
+            async for piece in self._pieces:
+                await send({"type": "http.response.body", "body": piece.wire, "more_body": True})
+        except WattosError as exc:
+            return self.error(exc)
+        except Exception as exc:  # the status is sent: an event is all that is left to tell the client
+            logger.exception("unhandled %s in a stream", type(exc).__name__)
+            return self.error(WattosError("internal error"))
+        return self.done
+
+
+class AnthropicEventStream(EventStream):
+    """The same on Anthropic's wire: its own `message_stop` ends it, or one `error` event."""
+
+    done = b""
+    error = staticmethod(anthropic_error_event)
 
 
 def _encoded(headers: Mapping[str, str]) -> Headers:

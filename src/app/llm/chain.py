@@ -115,8 +115,12 @@ class Chain:
             async with within(target.timeouts.total_s, target):
                 return await transports[target.transport].complete(target, call)
 
-        async with before(call.deadline_s):
-            served = await self._walk(plan, self._counted(attempt), Attempts())
+        walking = self._walk(plan, self._counted(attempt), Attempts())
+        if call.deadline_s is None:
+            served = await walking
+        else:
+            async with before(call.deadline_s):
+                served = await walking
         reply = served.value
         usage = reply.usage or await estimated_usage(call, (reply.body,))
         cost_nusd = self._finish(served, "ok", usage)

@@ -5,22 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from types import TracebackType
 
 from app.errors import DeadlineExceeded, UpstreamTimeout, UpstreamUnavailable
 from app.llm.model import Events, Target
 
 
-@asynccontextmanager
-async def within(timeout_s: float, target: Target) -> AsyncGenerator[None]:
+class within:  # noqa: N801  # reads as what it is: `async with within(3, target):`
     """Raises: UpstreamTimeout past it. A TimeoutError from inside that is not ours passes through."""
-    clock = asyncio.timeout(timeout_s)
-    try:
-        async with clock:
-            yield
-    except TimeoutError:
-        if not clock.expired():
-            raise
-        raise UpstreamTimeout(f"{target.id} did not answer within {timeout_s:g} s") from None
+
+    __slots__ = ("_clock", "_target", "_timeout_s")
+
+    def __init__(self, timeout_s: float, target: Target) -> None:
+        self._clock = asyncio.timeout(timeout_s)
+        self._timeout_s = timeout_s
+        self._target = target
+
+    async def __aenter__(self) -> None:
+        await self._clock.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._clock.__aexit__(kind, exc, trace)
+        except TimeoutError:
+            if not self._clock.expired():
+                raise
+            raise UpstreamTimeout(f"{self._target.id} did not answer within {self._timeout_s:g} s") from None
 
 
 @asynccontextmanager

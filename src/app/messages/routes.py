@@ -6,14 +6,13 @@ from litestar import Request, post
 from litestar.datastructures import State
 from litestar.types import ASGIApp
 
-from app.http.answer import EventStream, JsonAnswer
+from app.http.answer import AnthropicEventStream, JsonAnswer
 from app.http.context import REQUEST_ID
 from app.http.deadline import deadline_of
 from app.http.disconnect import while_connected
 from app.http.openapi.describe import MODEL_CALL, Body, described
 from app.http.openapi.headers import TRAIL
 from app.http.trail import trail_headers
-from app.messages.events import events
 from app.messages.reference import (
     COUNT_EXAMPLES,
     EXAMPLES,
@@ -48,7 +47,7 @@ async def create_message(request: Request[Any, Any, State], principal: Principal
     if asked.stream:
         streamed = await while_connected(request, messages.stream(principal, asked))
         trail = trail_headers(target=streamed.target.id, attempts=streamed.attempts, cost_nusd=None)
-        return EventStream(events(streamed.pieces), trail | _request_id(request))
+        return AnthropicEventStream(streamed.pieces, trail | _request_id(request))
     done = await while_connected(request, messages.complete(principal, asked))
     trail = trail_headers(target=done.target.id, attempts=done.attempts, cost_nusd=done.cost_nusd)
     return JsonAnswer(done.reply.body, trail | _request_id(request))

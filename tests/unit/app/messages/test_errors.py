@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 import pytest
 from anthropic.types.shared import ErrorType
 
 from app.errors import UpstreamUnavailable
+from app.http.answer import AnthropicEventStream
 from app.http.anthropic_errors import anthropic_shape, is_anthropic
+from app.http.disconnect import DEPARTURE, Departure
 from app.http.error_table import TABLE
 from app.llm.events import event
 from app.llm.model import Events
-from app.messages.events import events
 from plugins.contract.errors import Attempt, WattosError
 
 KNOWN = {*get_args(ErrorType), "request_too_large"}
@@ -62,7 +63,17 @@ async def ending(error: Exception | None) -> AsyncIterator[Events]:
 
 
 async def wire_of(error: Exception | None) -> bytes:
-    return b"".join([data async for data in events(ending(error))])
+    sent: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("body", b""))
+
+    async def receive() -> Any:
+        raise AssertionError("the departure tells of it")
+
+    scope: Any = {"type": "http", DEPARTURE: Departure()}
+    await AnthropicEventStream(ending(error), {})(scope, receive, send)
+    return b"".join(sent)
 
 
 async def test_a_stream_that_ends_well() -> None:
