@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import gc
 import importlib
 import logging
 import time
@@ -182,6 +183,8 @@ class BridgeTransport:
                     began_s = time.monotonic()
                     self._litellm = await asyncio.to_thread(_import_litellm)
                     worked_for_model(time.monotonic() - began_s)
+                    if gc.get_freeze_count():  # the server froze what it made at start: these million objects stay, too
+                        gc.freeze()
                     self._httpx = importlib.import_module("httpx")  # loaded with litellm, whose dependency it is
         return self._litellm
 
