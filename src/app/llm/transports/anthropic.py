@@ -7,14 +7,13 @@ alone. https://docs.anthropic.com/en/api/messages
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, cast
 
 import aiohttp
 import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
-from app.errors import UpstreamMisconfigured, UpstreamTimeout, UpstreamUnavailable
+from app.errors import UpstreamUnavailable
 from app.llm.model import Call, Events, Reply, Target
 from app.llm.transports.anthropic_events import AnthropicEvents
 from app.llm.transports.anthropic_wire import (
@@ -25,10 +24,18 @@ from app.llm.transports.anthropic_wire import (
     refused_in_answer,
     without_unsigned,
 )
-from app.llm.transports.direct import COMMON_HEADERS, MAX_ANSWER_BYTES, MAX_ERROR_BYTES, MAX_STREAM_BYTES
-from app.llm.transports.refusals import Said, said_in
+from app.llm.transports.refusals import said_in
+from app.llm.transports.vendor_http import (
+    COMMON_HEADERS,
+    MAX_STREAM_BYTES,
+    done_with,
+    mapping,
+    post,
+    raw,
+    unreachable,
+    whole_object,
+)
 from app.llm.transports.whole_events import WholeEvents
-from plugins.contract.errors import WattosError
 
 ADDRESS = "https://api.anthropic.com"
 
@@ -44,7 +51,6 @@ ENVELOPE = frozenset({"model", "stream", BETAS_FIELD})
 """What each target's request has of its own."""
 
 _TRUE = msgspec.Raw(b"true")
-_object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class AnthropicTransport:
@@ -78,9 +84,9 @@ class AnthropicTransport:
                 yield events
         except (aiohttp.ClientError, OSError) as exc:
             if not made.is_finished:  # who has said all may hang up as it likes
-                raise _unreachable(target, exc) from exc
+                raise unreachable(target, exc) from exc
         finally:
-            _done_with(response)
+            done_with(response)
         if made.error is not None:
             raise made.error
         if not made.is_finished:
@@ -101,26 +107,16 @@ class AnthropicTransport:
         self, target: Target, path: str, fields: Mapping[str, msgspec.Raw], body: bytes
     ) -> aiohttp.ClientResponse:
         """The response, whose status is 200. Raises: what any other one means."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=target.timeouts.connect_s)
-        try:
-            response = await self._session().post(
-                URL(_base(target) + path),
-                data=body,
-                headers=_headers(target, fields),
-                timeout=timeout,
-                allow_redirects=False,
-            )
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
-            raise _unreachable(target, exc) from exc
-        if response.status == 200:
-            return response
-        try:
-            said = said_in(await _up_to(response, MAX_ERROR_BYTES))
-        except (aiohttp.ClientError, OSError):
-            said = Said()
-        finally:
-            response.close()
-        raise refused(target, response.status, response.headers, said)
+        times = aiohttp.ClientTimeout(total=None, sock_connect=target.timeouts.connect_s)
+        return await post(
+            self._session(),
+            target,
+            URL(_base(target) + path),
+            body,
+            headers=_headers(target, fields),
+            times=times,
+            refused=refused,
+        )
 
 
 def _base(target: Target) -> str:
@@ -133,7 +129,7 @@ def _headers(target: Target, fields: Mapping[str, msgspec.Raw]) -> CIMultiDict[s
     headers = CIMultiDict({**COMMON_HEADERS, "anthropic-version": VERSION})
     if key := target.params.get("api_key"):
         headers["x-api-key"] = str(key)
-    for name, value in _mapping(target.params.get("extra_headers")).items():
+    for name, value in mapping(target.params.get("extra_headers")).items():
         headers[name] = str(value)
     if BETAS_FIELD in fields:
         try:
@@ -148,8 +144,8 @@ def _headers(target: Target, fields: Mapping[str, msgspec.Raw]) -> CIMultiDict[s
 
 def _body(target: Target, call: Call, own: Mapping[str, msgspec.Raw]) -> bytes:
     """The configuration's `temperature` and the like are defaults, its `extra_body` is not, as at LiteLLM's proxy."""
-    defaults = {name: _raw(value) for name, value in target.params.items() if name in DEFAULTS}
-    overrides = {name: _raw(value) for name, value in _mapping(target.params.get("extra_body")).items()}
+    defaults = {name: raw(value) for name, value in target.params.items() if name in DEFAULTS}
+    overrides = {name: raw(value) for name, value in mapping(target.params.get("extra_body")).items()}
     return _encoded(target, {**defaults, **call.fields, **overrides}, own)
 
 
@@ -168,55 +164,8 @@ def _usage_of(body: Mapping[str, msgspec.Raw]) -> WireUsage:
 
 
 async def _object(response: aiohttp.ClientResponse, target: Target) -> dict[str, msgspec.Raw]:
-    """The JSON object of a whole answer, its values unread."""
-    try:
-        data = await _up_to(response, MAX_ANSWER_BYTES + 1)
-    except (aiohttp.ClientError, OSError) as exc:
-        raise _unreachable(target, exc) from exc
-    finally:
-        _done_with(response)
-    if len(data) > MAX_ANSWER_BYTES:
-        raise UpstreamUnavailable(f"{target.id} sends an answer without end")
-    try:
-        data.decode()  # raw values are not looked into, and must be text nevertheless
-        body = _object_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise UpstreamUnavailable(f"{target.id} answered with something that is not JSON") from None
+    """The JSON object of a whole answer, its values unread. Raises: what an error in its place means."""
+    body, data = await whole_object(response, target)
     if bytes(body.get("error", b"null")) != b"null":
         raise refused_in_answer(target, said_in(data))
     return body
-
-
-async def _up_to(response: aiohttp.ClientResponse, n_bytes: int) -> bytes:
-    """At most so many bytes of the body, and the rest of the last piece."""
-    pieces: list[bytes] = []
-    async for piece in response.content.iter_any():
-        pieces.append(piece)
-        n_bytes -= len(piece)
-        if n_bytes <= 0:
-            break
-    return b"".join(pieces)
-
-
-def _done_with(response: aiohttp.ClientResponse) -> None:
-    """A connection whose answer was not read to its end is of no further use."""
-    if response.content.at_eof():
-        response.release()
-    else:
-        response.close()
-
-
-def _unreachable(target: Target, exc: Exception) -> WattosError:
-    if isinstance(exc, TimeoutError):
-        return UpstreamTimeout(f"{target.id} did not answer in time")
-    if isinstance(exc, aiohttp.InvalidURL | ValueError):
-        return UpstreamMisconfigured(f"{target.id} has an address that cannot be used")
-    return UpstreamUnavailable(f"{target.id} could not be reached, or failed")
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _raw(value: object) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))

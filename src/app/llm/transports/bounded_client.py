@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 
-from app.llm.transports.direct import MAX_ANSWER_BYTES, MAX_STREAM_BYTES
+from app.llm.transports.vendor_http import MAX_ANSWER_BYTES, MAX_STREAM_BYTES
 from app.llm.transports.whole_events import MAX_EVENT_BYTES
 
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}

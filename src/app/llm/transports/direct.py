@@ -8,43 +8,40 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
-from app.errors import UpstreamMisconfigured, UpstreamTimeout, UpstreamUnavailable
+from app.errors import UpstreamUnavailable
 from app.llm.model import Call, EmbeddingCall, Events, LocalEndpoint, Reply, Target, Vectors
 from app.llm.parameters import ENVELOPE, PARAMETERS
 from app.llm.transports.openai_chunks import OpenAIChunks
 from app.llm.transports.pool import READ_BUFFER_BYTES
-from app.llm.transports.refusals import error_in_answer, refusal, said_in
+from app.llm.transports.refusals import error_in_answer, refusal
+from app.llm.transports.vendor_http import (
+    COMMON_HEADERS,
+    MAX_STREAM_BYTES,
+    done_with,
+    mapping,
+    post,
+    raw,
+    unreachable,
+    whole_object,
+)
 from app.llm.transports.whole_events import WholeEvents
 from app.llm.usage import usage_of
-from plugins.contract.errors import WattosError
-
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""A whole answer is held in memory: the largest of any vendor, 2,048 vectors of 3,072 numbers as text, is 60 MB."""
-
-MAX_ERROR_BYTES = 64 * 1024
-"""Of an error's body: it is read for a code and 300 characters."""
-
-MAX_STREAM_BYTES = 1024 * 1024 * 1024
-"""Of one stream, which is never held: no model writes so much, so it is no answer."""
 
 HURRY_S = 0.0005
 """Pieces that follow each other faster are gathered for as long: who sends two thousand a second is not a person's
 reading speed ahead, and each piece costs 20 µs of system calls (measured). The first one is never held back."""
 
-COMMON_HEADERS = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "wattos"}
-
 MAX_PREPARED = 2_000
 """Targets whose calls are prepared: more than a configuration has, wildcards' made ones among them."""
 
 _TRUE = msgspec.Raw(b"true")
-_object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _PROMISED = {"chat/completions": "choices", "completions": "choices", "moderations": "results"}
 
 
@@ -105,9 +102,9 @@ class DirectTransport:
                 raise chunks.failure
         except (aiohttp.ClientError, OSError) as exc:
             if not chunks.is_finished:  # who has said all may hang up as it likes
-                raise _unreachable(target, exc) from exc
+                raise unreachable(target, exc) from exc
         finally:
-            response.close() if not response.content.at_eof() else response.release()
+            done_with(response)
         if not chunks.is_finished:
             raise UpstreamUnavailable(f"{target.id} broke off its answer")
         if (events := chunks.usage_event()) is not None:
@@ -138,40 +135,19 @@ class DirectTransport:
         url = prepared.urls.get(endpoint)
         if url is None:
             url = prepared.urls[endpoint] = URL(f"{prepared.base}/{endpoint}")
-        try:
-            response = await self._session().post(
-                url, data=body, headers=prepared.headers, timeout=prepared.timeout, allow_redirects=False
-            )
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
-            raise _unreachable(target, exc) from exc
-        if response.status == 200:
-            return response
-        try:
-            said = said_in(await _up_to(response, MAX_ERROR_BYTES))
-        except (aiohttp.ClientError, OSError):
-            said = said_in(b"")
-        finally:
-            response.close()
-        raise refusal(target, response.status, response.headers, said)
+        return await post(
+            self._session(),
+            target,
+            url,
+            body,
+            headers=prepared.headers,
+            times=prepared.timeout,
+            refused=refusal,
+        )
 
     async def _object(self, response: aiohttp.ClientResponse, target: Target) -> dict[str, msgspec.Raw]:
-        """The JSON object of a whole answer, its values unread."""
-        try:
-            if (response.content_length or MAX_ANSWER_BYTES + 1) <= MAX_ANSWER_BYTES and not _is_packed(response):
-                data = await response.read()
-            else:
-                data = await _up_to(response, MAX_ANSWER_BYTES + 1)
-        except (aiohttp.ClientError, OSError) as exc:
-            raise _unreachable(target, exc) from exc
-        finally:
-            response.close() if not response.content.at_eof() else response.release()
-        if len(data) > MAX_ANSWER_BYTES:
-            raise UpstreamUnavailable(f"{target.id} sends an answer without end")
-        try:
-            data.decode()  # raw values are not looked into, and must be text nevertheless
-            body = _object_decoder.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise UpstreamUnavailable(f"{target.id} answered with something that is not JSON") from None
+        """The JSON object of a whole answer, its values unread. Raises: what an error in its place means."""
+        body, _ = await whole_object(response, target)
         error = body.get("error")
         if error is not None and bytes(error) != b"null":
             raise error_in_answer(target, bytes(error))
@@ -190,15 +166,15 @@ class DirectTransport:
             headers["authorization"] = f"Bearer {key}"
         if organization := params.get("organization"):
             headers["openai-organization"] = str(organization)
-        for name, value in _mapping(params.get("extra_headers")).items():
+        for name, value in mapping(params.get("extra_headers")).items():
             headers[name] = str(value)
         prepared = _Prepared(
             target=target,
             base=base.rstrip("/"),
             headers=headers,
-            model=_raw(target.provider_model.partition("/")[2]),
-            defaults={name: _raw(value) for name, value in params.items() if name in PARAMETERS},
-            overrides={name: _raw(value) for name, value in _mapping(params.get("extra_body")).items()},
+            model=raw(target.provider_model.partition("/")[2]),
+            defaults={name: raw(value) for name, value in params.items() if name in PARAMETERS},
+            overrides={name: raw(value) for name, value in mapping(params.get("extra_body")).items()},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=target.timeouts.connect_s),
             urls={},
         )
@@ -223,35 +199,4 @@ def _body(prepared: _Prepared, fields: Mapping[str, Any], own: Mapping[str, msgs
 
 def _with_usage(wanted: msgspec.Raw | None) -> msgspec.Raw:
     options: dict[str, Any] = (msgspec.json.decode(wanted) if wanted is not None else None) or {}
-    return _raw({**options, "include_usage": True})
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _raw(value: object) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))
-
-
-def _is_packed(response: aiohttp.ClientResponse) -> bool:
-    return response.headers.get("content-encoding", "identity") != "identity"
-
-
-async def _up_to(response: aiohttp.ClientResponse, n_bytes: int) -> bytes:
-    """At most so many bytes of the body."""
-    pieces: list[bytes] = []
-    async for piece in response.content.iter_any():
-        pieces.append(piece)
-        n_bytes -= len(piece)
-        if n_bytes <= 0:
-            break
-    return b"".join(pieces)
-
-
-def _unreachable(target: Target, exc: Exception) -> WattosError:
-    if isinstance(exc, asyncio.TimeoutError):
-        return UpstreamTimeout(f"{target.id} did not answer in time")
-    if isinstance(exc, aiohttp.InvalidURL | ValueError):
-        return UpstreamMisconfigured(f"{target.id} has an address that cannot be used")
-    return UpstreamUnavailable(f"{target.id} could not be reached, or failed")
+    return raw({**options, "include_usage": True})
