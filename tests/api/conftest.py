@@ -30,7 +30,8 @@ def shared_gateway(transport: str, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def gateway(shared_gateway: Gateway) -> Gateway:
+def gateway(shared_gateway: Gateway) -> Iterator[Gateway]:
     """The session's gateway; its upstream has forgotten the test before."""
     shared_gateway.upstream.reset()
-    return shared_gateway
+    yield shared_gateway
+    shared_gateway.close_clients()

@@ -82,12 +82,13 @@ def config(upstream: Upstream) -> dict[str, Any]:
 
 
 @pytest.fixture
-def gateway(module_gateway: Gateway) -> Gateway:
+def gateway(module_gateway: Gateway) -> Iterator[Gateway]:
     module_gateway.upstream.reset()
     module_gateway.upstream.on("instruct", continues())
     module_gateway.upstream.on("chatty", answers(TEXT, usage=(5, 6)))
     module_gateway.upstream.on("guard", moderates)
-    return module_gateway
+    yield module_gateway
+    module_gateway.close_clients()
 
 
 @pytest.mark.parametrize("model", ["instruct", "chatty"])

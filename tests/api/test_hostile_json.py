@@ -13,7 +13,7 @@ from app.http.error_table import TABLE
 from gateway import Gateway
 from raw_http import connected
 from server import ADMIN_KEY
-from upstream import embeds
+from upstream import embeds, says
 
 LEVEL_ERROR = 50
 """Of pino."""
@@ -35,6 +35,7 @@ VALUES: tuple[Any, ...] = (None, True, -1, 1.5, 1e300, 10**30, "", "x", [], [[]]
 @pytest.fixture(autouse=True)
 def embedding(gateway: Gateway) -> None:
     gateway.upstream.on("vec", embeds())
+    gateway.upstream.on("guard", says('{"id": "modr-1", "model": "x", "results": []}'))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -23,7 +23,7 @@ def test_models_are_those_of_the_configuration(gateway: Gateway) -> None:
     """In its order; the two that documents need are always there."""
     models = gateway.openai().models.list().data
     assert [model.id for model in models] == [
-        *("chat", "free", "known", "backed", "spare", "doomed", "vectors"),
+        *("chat", "free", "known", "backed", "spare", "doomed", "vectors", "guard"),
         *("wattos-extractive", "wattos-embed"),
     ]
     assert gateway.openai().models.retrieve("chat").id == "chat"
