@@ -32,6 +32,10 @@ Script = Callable[["Exchange"], Awaitable[None]]
 """Answers one exchange; returning closes the connection, raising ConnectionResetError cuts it."""
 
 
+class CallerLeft(ConnectionError):
+    """The caller closed the connection while it was being answered."""
+
+
 class Exchange:
     """One request on its connection, and the means to answer it."""
 
@@ -42,7 +46,10 @@ class Exchange:
 
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
-        await self._writer.drain()
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            raise CallerLeft from None
 
     async def head(self, status: int, headers: Mapping[str, str]) -> None:
         lines = [f"HTTP/1.1 {status} Status", *(f"{k}: {v}" for k, v in headers.items()), "connection: close", "", ""]
@@ -161,14 +168,19 @@ class Upstream:
                     answering.result()
                 except ConnectionResetError:
                     _cut(writer)
+                except CallerLeft:
+                    self._left(received)
             elif not received.answered:
-                with self._changed:
-                    received.left_at_s = time.monotonic()
-                    self._changed.notify_all()
+                self._left(received)
         finally:
             answering.cancel()
             leaving.cancel()
             await asyncio.gather(answering, leaving, return_exceptions=True)
+
+    def _left(self, received: Received) -> None:
+        with self._changed:
+            received.left_at_s = time.monotonic()
+            self._changed.notify_all()
 
     def _script(self, received: Received) -> Script:
         scripts = self._scripts.get(received.body.get("model", ""), [])
