@@ -20,6 +20,7 @@ WAIT_S = 10.0
 class Received(msgspec.Struct, kw_only=True, eq=False):
     """One request. `left_at_s` (monotonic) is set when the caller closed the connection before it was answered."""
 
+    method: str
     path: str
     headers: Mapping[str, str]
     body: dict[str, Any]
@@ -196,8 +197,9 @@ async def _read(reader: asyncio.StreamReader) -> Received | None:
         return None
     headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
+    method, path, _ = head[0].split()
     return Received(
-        path=head[0].split()[1], headers=headers, body=json.loads(body) if body else {}, at_s=time.monotonic()
+        method=method, path=path, headers=headers, body=json.loads(body) if body else {}, at_s=time.monotonic()
     )
 
 

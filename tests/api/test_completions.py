@@ -10,13 +10,26 @@ import openai
 import pytest
 
 from gateway import Gateway
+from nasty_gateway import seen_in
+from openai_document import wrong_in
 from server import environment, running
 from upstream import API_KEY, Upstream, answers, fails, running_upstream
 from upstream_server import Exchange, Script
 
 TEXT = "The gate opens at nine."
 USAGE = {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11}
-RESULT = {"flagged": True, "categories": {"violence": True}, "category_scores": {"violence": 0.9}, "x_more": 1}
+KINDS = (
+    *("hate", "hate/threatening", "harassment", "harassment/threatening", "illicit", "illicit/violent"),
+    *("self-harm", "self-harm/intent", "self-harm/instructions", "sexual", "sexual/minors"),
+    *("violence", "violence/graphic"),
+)
+RESULT = {
+    "flagged": True,
+    "categories": {kind: kind == "violence" for kind in KINDS},
+    "category_scores": dict.fromkeys(KINDS, 0.9),
+    "category_applied_input_types": {kind: ["text"] for kind in KINDS},
+    "x_more": 1,
+}
 
 
 def continues(*, finishes: bool = True) -> Script:
@@ -31,9 +44,10 @@ def continues(*, finishes: bool = True) -> Script:
             return
         await exchange.head(200, {"content-type": "text/event-stream"})
         for piece in (TEXT[:10], TEXT[10:]):
-            await exchange.event({**envelope, "choices": [{"index": 0, "text": piece, "finish_reason": None}]})
+            choices = [{"index": 0, "text": piece, "logprobs": None, "finish_reason": None}]
+            await exchange.event({**envelope, "choices": choices})
         if finishes:
-            await exchange.event({**envelope, "choices": [{"index": 0, "text": "", "finish_reason": "stop"}]})
+            await exchange.event({**envelope, "choices": [{**choices[0], "text": "", "finish_reason": "stop"}]})
             await exchange.event({**envelope, "choices": [], "usage": USAGE})
             await exchange.event("[DONE]")
         exchange.received.answered = True
@@ -123,6 +137,19 @@ def test_text_is_streamed(gateway: Gateway, model: str, include_usage: bool) -> 
     assert finishes == ["stop"]
 
 
+@pytest.mark.parametrize("model", ["instruct", "chatty"])
+def test_answers_are_as_published(gateway: Gateway, model: str) -> None:
+    """Whole and in pieces, after OpenAI's own document: which has streams end with null, and lets no piece have it."""
+    asked = {"model": model, "prompt": "When?"}
+    assert wrong_in("CreateCompletionResponse", gateway.post(asked, "/v1/completions").json()) == []
+    usage = {"stream_options": {"include_usage": True}}
+    seen = seen_in(gateway.post({**asked, **usage, "stream": True}, "/v1/completions"))
+    assert seen.is_done
+    for body in seen.chunks:
+        choices = [{**one, "finish_reason": one["finish_reason"] or "stop"} for one in body["choices"]]
+        assert wrong_in("CreateCompletionResponse", {**body, "choices": choices}) == []
+
+
 def test_stream_that_breaks_off_ends_with_one_error(gateway: Gateway, is_through_litellm: bool) -> None:
     """As chat's does."""
     if is_through_litellm:
@@ -182,6 +209,7 @@ def test_moderation_passes_through(gateway: Gateway) -> None:
     answered = gateway.openai().moderations.with_raw_response.create(input=["bad words"])
     assert answered.headers["x-wattos-target"] == "openai/guard"
     body = answered.http_response.json()
+    assert wrong_in("CreateModerationResponse", body) == []
     assert body["model"] == "guard"
     assert body["results"][0]["flagged"] is True
     assert body["results"][0]["categories"]["violence"] is True

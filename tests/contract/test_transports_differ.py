@@ -105,7 +105,8 @@ def received_of(upstream: Upstream) -> dict[str, Any]:
     """What the vendor got last: everything that it acts upon."""
     (last,) = upstream.requests
     kept = ("authorization", "content-type", "openai-organization")
-    return {"path": last.path, "body": last.body, "headers": {name: last.headers.get(name) for name in kept}}
+    headers = {name: last.headers.get(name) for name in kept}
+    return {"method": last.method, "path": last.path, "body": last.body, "headers": headers}
 
 
 async def streamed(transport: Transport, target: Target, call: Call) -> tuple[Assembled, list[Usage]]:

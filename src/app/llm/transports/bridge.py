@@ -43,6 +43,7 @@ class BridgeTransport:
         self._local = local
         self._litellm: Any = None
         self._httpx: Any = None
+        self._is_internal_call: Any = None
         self._loading = asyncio.Lock()
 
     async def complete(self, target: Target, call: Call) -> Reply:
@@ -186,6 +187,9 @@ class BridgeTransport:
                     if gc.get_freeze_count():  # the server froze what it made at start: these million objects stay, too
                         gc.freeze()
                     self._httpx = importlib.import_module("httpx")  # loaded with litellm, whose dependency it is
+                    self._is_internal_call = importlib.import_module("litellm._internal_context").is_internal_call
+        # "Suppresses logging and billing": both are ours, and its own take a twelfth of a call for nobody.
+        self._is_internal_call.set(True)
         return self._litellm
 
 
@@ -194,6 +198,7 @@ def _import_litellm() -> Any:
     litellm.telemetry = False
     litellm.suppress_debug_info = True  # it would print banners to stdout, between our log lines
     litellm.callbacks = []
+    litellm.response_cost_calculator = _no_cost
     clients: Any = importlib.import_module("litellm.llms.openai.common_utils").BaseOpenAILLM
     bounded: Any = importlib.import_module("app.llm.transports.bounded_client")
     litellm.aclient_session = bounded.bound(clients.get_async_http_client())
@@ -203,6 +208,10 @@ def _import_litellm() -> Any:
     litellm.DEFAULT_MAX_RETRIES = 0  # embeddings take `max_retries=0` for "not given", and would be sent three times
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # its stack traces may show what was asked
     return litellm
+
+
+def _no_cost(**_call: Any) -> None:
+    """Every call is priced once, by `app.llm.prices`. litellm's own would take a fifth of its call."""
 
 
 def _own_work(response: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -69,6 +71,21 @@ async def test_answer_carries_the_alias_and_the_counted_usage(upstream: Upstream
     (sent,) = upstream.requests
     assert (sent.path, sent.body["model"]) == ("/v1/chat/completions", "gpt")
     assert sent.headers["authorization"] == f"Bearer {API_KEY}"
+
+
+async def test_litellm_neither_prices_nor_logs(
+    upstream: Upstream, bridge: BridgeTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are ours. Its own take a third of its call, for callbacks that nobody has."""
+    upstream.on("gpt", answers("Hello", usage=(11, 4)))
+    await bridge.complete(target(upstream, "gpt"), asking())  # the first loads litellm
+    busy: list[str] = []
+    for at in ("cost_calculator.completion_cost", "litellm_core_utils.litellm_logging.Logging.async_success_handler"):
+        monkeypatch.setattr(f"litellm.{at}", lambda *_, at=at, **__: busy.append(at))
+    reply = await bridge.complete(target(upstream, "gpt"), asking())
+    await asyncio.sleep(0.05)  # it logs in a task of its own
+    assert busy == []
+    assert reply.usage == Usage(input_tokens=11, output_tokens=4)
 
 
 @pytest.mark.parametrize("provider", VENDORS)
