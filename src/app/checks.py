@@ -16,12 +16,10 @@ from app.llm.outcomes import LastOutcomes
 from app.local_models.embedder import unavailable
 from app.local_models.supervisor import Phase
 from app.runtime import Runtime
+from plugins.contract.capabilities import Capabilities
 from plugins.contract.errors import WattosError
 from plugins.contract.health import HealthCheck
 from plugins.contract.ports import Guard
-
-KEY_COVER_S = 1.0
-"""While PostgreSQL is away, keys that were seen within this time are still known (security: `key_cache_max_age_s`)."""
 
 
 class DependencyAway(WattosError):
@@ -32,24 +30,32 @@ class DependencyAway(WattosError):
 
 def checks_of_worker(runtime: Runtime) -> tuple[HealthCheck, ...]:
     """What a worker needs: it takes no requests, so only the database is critical."""
-    checks = [_postgres(runtime), _job_queue(runtime), _disk(runtime)]
-    if runtime.settings.local_models_enabled:
-        checks.append(_embedder(runtime))
+    checks = [_postgres(runtime, 0.0), *_beside(runtime)]
     return tuple(checks)
 
 
+def _beside(runtime: Runtime) -> list[HealthCheck]:
+    """What a worker needs beside the database, and a server too."""
+    checks = [_job_queue(runtime), _disk(runtime)]
+    if runtime.settings.local_models_enabled:
+        checks.append(_embedder(runtime))
+    return checks
+
+
 def checks_of_server(
-    runtime: Runtime, catalog: Catalog, guard: Guard, outcomes: LastOutcomes
+    runtime: Runtime, catalog: Catalog, capabilities: Capabilities, outcomes: LastOutcomes
 ) -> tuple[HealthCheck, ...]:
     """All that a server depends on. Vendors are never called for it: what the last calls met is known."""
-    checks = [*checks_of_worker(runtime), *_targets(catalog, guard, outcomes)]
+    database = _postgres(runtime, capabilities.credentials_covered_for_s)
+    checks = [database, *_beside(runtime), *_targets(catalog, capabilities.guard, outcomes)]
     if runtime.settings.local_models_enabled:
         checks.append(_model_server(runtime))
     return tuple(checks)
 
 
-def _postgres(runtime: Runtime) -> HealthCheck:
-    return HealthCheck(name="postgres", critical=True, probe=runtime.database.ping, covered_for_s=KEY_COVER_S)
+def _postgres(runtime: Runtime, covered_for_s: float) -> HealthCheck:
+    """While it is away, known credentials are still taken for a while."""
+    return HealthCheck(name="postgres", critical=True, probe=runtime.database.ping, covered_for_s=covered_for_s)
 
 
 def _job_queue(runtime: Runtime) -> HealthCheck:

@@ -112,6 +112,31 @@ def tenants_create(slug: str, name: str | None) -> None:
     _run(create_tenant, slug, name or slug)
 
 
+@tenants.command("list")
+def tenants_list() -> None:
+    """Every tenant with its id, slug and name."""
+    from app.commands import list_tenants
+
+    _run(list_tenants)
+
+
+@main.group()
+def users() -> None:
+    """A tenant's users."""
+
+
+@users.command("create")
+@click.option("--tenant", required=True, help="The tenant's slug.")
+@click.option("--email", required=True)
+@click.option("--role", type=click.Choice(["admin", "editor", "viewer"]), default="viewer", show_default=True)
+@click.option("--password", prompt=True, hide_input=True, confirmation_prompt=True, help="Asked for if not given.")
+def users_create(tenant: str, email: str, role: str, password: str) -> None:
+    """Make a user who can sign in, as a tenant's first administrator, and print its id."""
+    from app.commands import create_user
+
+    _run(create_user, tenant, email, role, password)
+
+
 @main.group()
 def keys() -> None:
     """API keys."""
@@ -121,11 +146,56 @@ def keys() -> None:
 @click.option("--tenant", required=True, help="The tenant's slug.")
 @click.option("--name", default="cli", show_default=True)
 @click.option("--model", "models", multiple=True, help="Allowed model alias; repeat for several. None: all.")
-def keys_create(tenant: str, name: str, models: tuple[str, ...]) -> None:
+@click.option("--scope", "scopes", multiple=True, help="Permission; repeat for several. None: models and documents.")
+def keys_create(tenant: str, name: str, models: tuple[str, ...], scopes: tuple[str, ...]) -> None:
     """Make an API key and print it: it is shown only now."""
     from app.commands import create_key
 
-    _run(create_key, tenant, name, models)
+    _run(create_key, tenant, name, models, scopes)
+
+
+@keys.command("list")
+@click.option("--tenant", required=True, help="The tenant's slug.")
+def keys_list(tenant: str) -> None:
+    """A tenant's keys: id, first characters, state, last use and name."""
+    from app.commands import list_keys
+
+    _run(list_keys, tenant)
+
+
+@keys.command("revoke")
+@click.argument("key_id")
+def keys_revoke(key_id: str) -> None:
+    """Revoke a key by its id (`key_…`): within a second it is dead everywhere."""
+    from app.commands import revoke_key
+
+    _run(revoke_key, key_id)
+
+
+@main.group()
+def audit() -> None:
+    """The audit log."""
+
+
+@audit.command("verify")
+def audit_verify() -> None:
+    """Recompute every chain; exit 1 if an event was changed, removed or inserted. Prints each chain's head."""
+    from app.commands import verify_audit
+
+    _run(verify_audit)
+
+
+@main.group()
+def secrets() -> None:
+    """What is sealed at rest."""
+
+
+@secrets.command("rotate")
+def secrets_rotate() -> None:
+    """Seal everything anew with the first key of ENCRYPTION_KEY; then the others can go."""
+    from app.commands import rotate_secrets
+
+    _run(rotate_secrets)
 
 
 @main.group()

@@ -18,7 +18,7 @@ from plugins.contract.unknown import unknown_settings
 P = ParamSpec("P")
 T = TypeVar("T")
 
-LATER = ("VALKEY_URL", "DEFAULT_PROVIDER", "JWT_SECRET", "OIDC_ISSUER")
+LATER = ("VALKEY_URL", "DEFAULT_PROVIDER")
 """Promised names that this release does not read: set, they are warned about."""
 
 LATER_PREFIX = "OTEL_"
@@ -89,6 +89,8 @@ def _only_for_trying(env: Mapping[str, str], settings: Settings, discovered: Dis
         yield "ADMIN_KEY is not set, and production needs it: make one with `openssl rand -hex 32`"
     elif is_weak_key(key):
         yield "ADMIN_KEY=… is a weak or an example key: make one with `openssl rand -hex 32`"
+    if settings.jwt_secret is not None and is_weak_key(settings.jwt_secret):
+        yield "JWT_SECRET=… is a weak or an example key: make one with `openssl rand -hex 32`"
     for name, password in (
         ("DATABASE_URL", password_of(settings.database_url)),
         ("DATABASE_MIGRATION_URL", password_of(settings.database_migration_url)),

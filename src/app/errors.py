@@ -18,6 +18,8 @@ WattosError
 │   └── BodyTooLarge                over MAX_BODY_BYTES or MAX_FILE_BYTES
 ├── NotFound                        not there, or not yours: never told apart
 │   └── ModelNotFound
+├── NotConfigured                   the operator has not set what this needs
+├── SignInFailed                    wrong name or password, or a refresh token that is no good (any more)
 ├── BrokenModelsConfig              the file of MODELS_CONFIG, read again, cannot be used
 └── Conflict                        the state of the thing does not allow it, or a name is taken
 """
@@ -38,6 +40,7 @@ Reason = Literal[
     "wrong_model_kind",
     "not_ingested",
     "empty_file",
+    "weak_password",
 ]
 """What exactly is wrong with a request, where `invalid_request` says too little. A type, so that there is no other."""
 
@@ -143,6 +146,24 @@ class BodyTooLarge(WattosError):
     """The body is over MAX_BODY_BYTES, or the file over MAX_FILE_BYTES."""
 
     code = "request_too_large"
+
+
+class NotConfigured(WattosError):
+    """The operator has not set what this needs: the message says which setting."""
+
+    code = "not_configured"
+
+
+class SignInFailed(WattosError):
+    """Wrong tenant, name or password, or a refresh token that is no good: one message for all of a kind."""
+
+    code = "sign_in_failed"
+
+
+class SignInBlocked(RetryableError):
+    """Too many failures: the next try must wait, and is not looked at before."""
+
+    code = "sign_in_blocked"
 
 
 class NotFound(WattosError):

@@ -11,11 +11,15 @@ from typing import Any
 
 import msgspec
 from litestar import Litestar
+from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 
-from app.accounts.key_lookup import DatabaseKeyLookup
+from app.accounts.identities import DatabaseIdentityLookup
 from app.accounts.routes import router as accounts_router
+from app.accounts.sign_in.routes import router as sign_in_router
+from app.accounts.users.routes import router as users_router
 from app.admin_key import ensure_admin_key
+from app.audit.context import provide_actor
 from app.chat.routes import create_chat_completion
 from app.checks import checks_of_server, checks_of_worker
 from app.completions.routes import create_completion
@@ -36,10 +40,12 @@ from app.llm.routing import Router
 from app.messages.routes import count_message_tokens, create_message
 from app.models.routes import list_models, reload_models, retrieve_model
 from app.moderations.routes import create_moderation
+from app.operations.audit.routes import list_audit_events
 from app.operations.health.routes import get_health, get_liveness, get_readiness
 from app.operations.health.service import HealthService
 from app.operations.listener import by_operator, each_on_its_listener
 from app.operations.plugins.routes import list_plugins
+from app.provider_keys.routes import router as provider_keys_router
 from app.runtime import Runtime
 from app.services import services
 from app.settings import Settings
@@ -90,7 +96,7 @@ def build_app(env: Mapping[str, str]) -> Litestar:
     on_loaded(catalog)
     router, outcomes = Router(catalog), LastOutcomes()
     reloader = Reloader(models_config, parts.env, settings.llm_transport, router, on_loaded)
-    health = _health(parts, checks_of_server(runtime, catalog, capabilities.guard, outcomes))
+    health = _health(parts, checks_of_server(runtime, catalog, capabilities, outcomes))
     app = Litestar(
         route_handlers=[
             create_chat_completion,
@@ -105,16 +111,24 @@ def build_app(env: Mapping[str, str]) -> Litestar:
             files_router(max_file_bytes=settings.max_file_bytes),
             stores_router,
             accounts_router,
+            users_router,
+            sign_in_router,
+            provider_keys_router,
+            list_audit_events,
             *OPERATIONS_ROUTES,
             docs_router(title="WattOS", version=version("wattos")),
         ],
         dependencies={
             **dependencies(capabilities.anonymous),
+            "actor": Provide(provide_actor),
             **_given({**services(router, runtime, capabilities, outcomes), "reloader": reloader}),
             **_operations(parts, health),
         },
         guards=[each_on_its_listener(settings.management_port)] if settings.management_port else None,
         plugins=parts.plugins,
+        cors_config=CORSConfig(allow_origins=settings.cors_origins, allow_credentials=False)
+        if settings.cors_origins
+        else None,
         logging_config=None,  # Litestar's default would bring lines of its own
         exception_handlers=exception_handlers,
         request_class=request_class(body_timeout_s=settings.request_body_timeout_s),
@@ -150,7 +164,11 @@ def _assemble(env: Mapping[str, str]) -> Parts:
     env = {**env, "ADMIN_KEY": ensure_admin_key(env, settings).value}
     runtime = Runtime(settings, env)
     plugins = [plugin.from_env(env) for plugin in discovered.enabled]
-    capabilities = Capabilities(key_lookup=DatabaseKeyLookup(runtime.database))
+    capabilities = Capabilities(
+        identity_lookup=DatabaseIdentityLookup(runtime.database),
+        change_feed=runtime.changes,
+        access_tokens=runtime.access_tokens,
+    )
     for plugin in plugins:
         capabilities = plugin.contribute(capabilities)
     for plugin in plugins:

@@ -11,11 +11,14 @@ from uuid_utils.compat import uuid7
 from app.errors import NotFound
 from plugins.contract.ids import shown_id
 
-Prefix = Literal["ten", "key", "file", "vs", "chatcmpl", "msg"]
+Prefix = Literal["ten", "user", "key", "pkey", "evt", "file", "vs", "chatcmpl", "msg"]
 
 NOUNS: dict[Prefix, str] = {
     "ten": "tenant",
+    "user": "user",
     "key": "key",
+    "pkey": "provider key",
+    "evt": "event",
     "file": "file",
     "vs": "vector store",
     "chatcmpl": "completion",

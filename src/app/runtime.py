@@ -6,7 +6,9 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
+from app.admin_key import access_token_secret, encryption_key
 from app.data_directory import make_data_directory
+from app.database.changes import ChangeListener
 from app.database.embedded import embedded_postgres
 from app.database.engine import Database
 from app.database.errors import SchemaDrift
@@ -24,7 +26,10 @@ from app.local_models.embedder import LocalEmbedder
 from app.local_models.model_server import LocalModelServer
 from app.local_models.timed import TimedEmbedder
 from app.local_models.weights import weights_path
+from app.provider_keys.sealing import Seal
+from app.provider_keys.service import ProviderKeysService
 from app.settings import Settings
+from plugins.contract.access_tokens import AccessTokens
 from plugins.contract.capabilities import Capabilities
 
 logger = logging.getLogger("runtime")
@@ -68,13 +73,18 @@ class Runtime:
     def __init__(self, settings: Settings, env: Mapping[str, str]) -> None:
         self.settings = settings
         self.database = Database()
+        self.changes = ChangeListener()
+        self.access_tokens = AccessTokens(access_token_secret(env, settings), ttl_s=settings.access_token_ttl_s)
+        self.provider_keys = ProviderKeysService(
+            self.database, self.changes, Seal.of(encryption_key(settings)), allowed_hosts=settings.outbound_hosts
+        )
         self.objects = ObjectStore(settings.data_path / "files")
         self.embedder = LocalEmbedder(env=env)
         self.model_server = LocalModelServer(weights_path(settings.models_path), env=env)
         self.timed_embedder = TimedEmbedder(self.embedder)
         self.last_acts: list[Callable[[], Awaitable[None]]] = []
         """Awaited before anything is closed: what must not be lost."""
-        self.pool = Pool(trust_env=any(env.get(name) for name in PROXIES))
+        self.pool = Pool(trust_env=any(env.get(name) for name in PROXIES), allowed_hosts=settings.outbound_hosts)
         self.files = FilesService(self.database, self.objects, max_file_bytes=settings.max_file_bytes)
         limits = ParseLimits(timeout_s=settings.parse_timeout_s, memory_bytes=settings.parse_memory_bytes)
         self.ingestion = IngestionService(self.database, self.objects, self.timed_embedder, limits)
@@ -108,6 +118,10 @@ class Runtime:
             url = await stack.enter_async_context(database_url(self.settings, migrate=migrate))
             await self.database.open(url)
             stack.push_async_callback(self.database.close)
+            if chat:
+                self.changes.start(url)
+                stack.push_async_callback(self.changes.stop)
+                stack.push_async_callback(self.provider_keys.close)
             if self.settings.local_models_enabled:
                 await self.embedder.start()
                 stack.push_async_callback(self.embedder.stop)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from app.accounts.passwords import Passwords
 from app.accounts.service import AccountsService
+from app.accounts.sign_in.service import SignInService
+from app.accounts.users.service import UsersService
 from app.chat.extractive import ExtractiveTransport
 from app.chat.service import ChatService
 from app.completions.adapter import AsCompletions
@@ -26,6 +29,7 @@ from app.local_models.model_server import LocalModelServer
 from app.messages.adapter import AsMessages
 from app.messages.service import MessagesService
 from app.moderations.service import ModerationService
+from app.operations.audit.service import AuditService
 from app.runtime import Runtime
 from plugins.contract.capabilities import Capabilities
 
@@ -37,8 +41,8 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
     retriever = VectorRetriever(runtime.database, runtime.timed_embedder)
     local = LocalAddress(runtime.model_server)
     bridge = BridgeTransport(local)
-    direct = DirectTransport(runtime.pool.session, local)
-    anthropic = AnthropicTransport(runtime.pool.session)
+    direct = DirectTransport(runtime.pool.of, local)
+    anthropic = AnthropicTransport(runtime.pool.of)
     chat_transports: dict[TransportName, Transport] = {
         "direct": direct,
         "bridge": bridge,
@@ -61,8 +65,10 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
         slow_log=capabilities.slow_log,
         outcomes=outcomes,
         traffic=router.traffic,
+        own_keys=runtime.provider_keys,
     )
     runtime.last_acts.append(chain.settle)
+    passwords = Passwords()
     chat = ChatService(
         router=router,
         chain=chain,
@@ -82,6 +88,12 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
         "files": runtime.files,
         "stores": VectorStoresService(runtime.database, embedding_model=runtime.embedder.model),
         "accounts": AccountsService(runtime.database),
+        "users": UsersService(runtime.database, passwords),
+        "signing_in": SignInService(
+            runtime.database, passwords, runtime.access_tokens, session_ttl_s=runtime.settings.session_ttl_s
+        ),
+        "provider_keys": runtime.provider_keys,
+        "audit": AuditService(runtime.database),
     }
 
 

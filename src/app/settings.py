@@ -47,6 +47,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     llm_transport: Literal["auto", "litellm"] = "auto"
     """`auto`: vendors that speak OpenAI's wire are called directly. `litellm`: every vendor through litellm."""
 
+    jwt_secret: Annotated[str, msgspec.Meta(min_length=32)] | None = None
+    """What access tokens are signed with, the same on all replicas. Unset: derived from ADMIN_KEY."""
+
+    access_token_ttl_s: Annotated[int, msgspec.Meta(ge=60, le=3600)] = 600
+    """How long an access token of somebody who signed in is good. A session that ended, or a user who is shut out, is
+    noticed within a second nevertheless."""
+
+    session_ttl_s: Annotated[int, msgspec.Meta(ge=3600, le=90 * 24 * 3600)] = 14 * 24 * 3600
+    """How long one sign-in lasts at most, refreshed or not."""
+
+    encryption_key: str | None = None
+    """What tenants' own provider keys are sealed with: 32 bytes in base64; after a rotation the new one, a comma and
+    the old one. Unset: made for DATA_DIR in development; in production no such keys can be kept."""
+
+    outbound_allowed_hosts: str = ""
+    """Names and networks, separated by commas, that are not public and that tenants may choose nevertheless as the
+    address of their own model vendor: `vllm.intern.example, 10.20.0.0/16`."""
+
+    cors_allowed_origins: str = ""
+    """Origins, separated by commas, whose pages may call the API from a browser: `https://chat.example.org`. Unset:
+    none."""
+
+    trusted_proxies: str = ""
+    """Addresses and networks, separated by commas, whose `x-forwarded-for` and `x-forwarded-proto` are believed. Unset:
+    nobody's, so that no client says where it is."""
+
     app_allow_anonymous: bool = False
     """Allows production without the security plugin."""
 
@@ -112,6 +138,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return 5.0 if self.is_production else 0.0
 
     @property
+    def outbound_hosts(self) -> frozenset[str]:
+        return frozenset(_listed(self.outbound_allowed_hosts))
+
+    @property
+    def cors_origins(self) -> list[str]:
+        return _listed(self.cors_allowed_origins)
+
+    @property
     def data_path(self) -> Path:
         return Path(self.data_dir).expanduser().resolve()
 
@@ -122,6 +156,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_production(self) -> bool:
         return self.app_env == "production"
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 GROUP = SettingsGroup("app", Settings)

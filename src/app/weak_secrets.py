@@ -35,6 +35,21 @@ def is_weak_key(key: str) -> bool:
     )
 
 
+MIN_DIFFERENT_OF_PASSWORD = 5
+"""Of a person's own choice, which has words in it."""
+
+
+def is_guessable(password: str) -> bool:
+    """Whether a person's password is among the first that are tried: few characters, repeated, a sequence, a word."""
+    lowered = password.lower()
+    return (
+        len(set(lowered)) < MIN_DIFFERENT_OF_PASSWORD
+        or lowered in (lowered + lowered)[1:-1]
+        or sum(abs(ord(a) - ord(b)) <= 1 for a, b in pairwise(lowered)) > MAX_NEIGHBOURS * len(lowered)
+        or any(lowered.strip("0123456789!?.-_#*") == word for word in (*_EXAMPLE_PASSWORDS, "qwertzuiop", "qwertyuiop"))
+    )
+
+
 def is_example_password(password: str) -> bool:
     return password.lower() in _EXAMPLE_PASSWORDS or _is_placeholder(password)
 

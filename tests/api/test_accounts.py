@@ -58,7 +58,8 @@ def test_a_key_is_shown_once_and_opens_its_tenant(gateway: Gateway, admin: httpx
 
 def test_a_key_is_listed_with_all_that_was_asked_for(admin: httpx.Client, tenant_id: str) -> None:
     """In the answer to its making and in the list, which has everything but the key."""
-    asked = {"name": "x", "user_id": "user_" + "1" * 32, "scopes": ["chat"], "models": ["chat", "free"]}
+    user = admin.post("/api/v1/users", json={"tenant_id": tenant_id, "email": "a@b.example"}).json()["id"]
+    asked = {"name": "x", "user_id": user, "scopes": ["models:use"], "models": ["chat", "free"]}
     made = admin.post("/api/v1/keys", json={"tenant_id": tenant_id, **asked}).json()
     assert made | asked == made
     (listed,) = admin.get("/api/v1/keys", params={"tenant_id": tenant_id}).json()["data"]

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
 from app.database.engine import Database, Role
+from plugins.contract.credentials import key_handle
 
 A, B = uuid4(), uuid4()
 
@@ -97,10 +98,10 @@ async def test_the_platform_role_sees_all_tenants_and_no_hash(two_tenants: Datab
 
 
 async def test_every_change_of_a_key_is_announced(two_tenants: Database, database_url: str) -> None:
-    """Caches of keys listen: made, changed and deleted keys are named by their id, after the commit alone."""
+    """Caches of keys listen: made, changed and deleted keys are named by their handle, after the commit alone."""
     key = uuid4()
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as listener:
-        await listener.execute("listen key_changes")
+        await listener.execute("listen changes")
         for statement in (
             "insert into api_keys (tenant_id, id, name, prefix, key_hash) values (:t, :k, 'n', 'p', 'hash')",
             "update api_keys set revoked_at = now() where tenant_id = :t and id = :k",
@@ -109,4 +110,4 @@ async def test_every_change_of_a_key_is_announced(two_tenants: Database, databas
             async with two_tenants.tenant(A) as session:
                 await session.execute(text(statement), {"t": A, "k": key})
             heard = [n.payload async for n in listener.notifies(timeout=5, stop_after=1)]
-            assert heard == [str(key)]
+            assert heard == [key_handle(b"hash").hex()]

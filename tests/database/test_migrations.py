@@ -74,6 +74,28 @@ async def test_check_names_what_differs(cluster: Cluster) -> None:
     assert "chunks_extra" in caught.value.message
 
 
+OF_NO_TENANT = {"alembic_version": set(), "sign_in_failures": {"wattos_sign_in"}}
+"""Tables without a tenant, and the roles that may have anything to do with them."""
+
+WIDER = {
+    ("tenants", "wattos_auth"),
+    ("api_keys", "wattos_auth"),
+    ("sessions", "wattos_auth"),
+    ("users", "wattos_auth"),
+    ("tenants", "wattos_sign_in"),
+    ("users", "wattos_sign_in"),
+    ("refresh_tokens", "wattos_sign_in"),
+    ("tenants", "wattos_platform"),
+    ("api_keys", "wattos_platform"),
+    ("users", "wattos_platform"),
+    ("audit_events", "wattos_platform"),
+    ("audit_heads", "wattos_platform"),
+    ("loose_objects", "wattos_jobs"),
+    ("vector_store_files", "wattos_jobs"),
+}
+"""Where a narrow role sees rows of all tenants: the paths before a tenant is known, and no others."""
+
+
 async def test_every_tenant_table_has_forced_row_level_security_and_a_policy(cluster: Cluster) -> None:
     """A table with a tenant (partitions too) without forced row-level security or without a policy is a leak."""
     url = await cluster.create_database()
@@ -82,13 +104,48 @@ async def test_every_tenant_table_has_forced_row_level_security_and_a_policy(clu
         """
         select c.relname, c.relrowsecurity, c.relforcerowsecurity,
                (select count(*) from pg_policies p where p.tablename = c.relname and p.policyname = 'own_tenant'
-                and p.qual is not null and p.with_check is not null)
+                and p.qual = p.with_check and p.qual ~ 'current_setting' and p.cmd = 'ALL')
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
-        where n.nspname = 'public' and c.relkind in ('r', 'p') and c.relname <> 'alembic_version'
+        where n.nspname = 'public' and c.relkind in ('r', 'p')
         """,
     )
-    assert len(rows) >= 7 + 16
-    assert [row for row in rows if row[1:] != (True, True, 1)] == []
+    assert len(rows) >= 16 + 16
+    assert [row for row in rows if row[0] not in OF_NO_TENANT and row[1:] != (True, True, 1)] == []
+
+
+async def test_only_named_roles_see_beyond_a_tenant(cluster: Cluster) -> None:
+    """Each policy beside a tenant's own is for one narrow role, and on this list; so is who may touch other tables."""
+    url = await cluster.create_database()
+    wider = await query(
+        url,
+        "select tablename, unnest(roles) from pg_policies where schemaname = 'public' and policyname <> 'own_tenant'",
+    )
+    assert {tuple(row) for row in wider if row[0] not in OF_NO_TENANT} == WIDER
+    grants = await query(
+        url,
+        "select table_name, grantee from information_schema.role_table_grants"
+        " where table_schema = 'public' and grantee like 'wattos%'",
+    )
+    for table, roles in OF_NO_TENANT.items():
+        assert {role for name, role in grants if name == table} == roles
+
+
+async def test_the_app_itself_cannot_read_password_hashes_or_rewrite_the_audit_log(cluster: Cluster) -> None:
+    """Whatever a mistake in a statement makes the app's own role ask for."""
+    url = await cluster.create_database()
+    for statement in (
+        "select password_hash from users",
+        "update audit_events set payload = '{}'",
+        "delete from audit_events",
+        "insert into audit_events (tenant_id, sequence, id, payload, hash)"
+        " values (gen_random_uuid(), 1, gen_random_uuid(), '{}', '')",
+        "update audit_heads set sequence = 0",
+        "select * from sign_in_failures",
+    ):
+        async with await psycopg.AsyncConnection.connect(url) as connection:
+            await connection.execute("set role wattos_app")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await connection.execute(statement.encode())
 
 
 async def test_the_queue_has_all_that_the_installed_procrastinate_ships(cluster: Cluster) -> None:

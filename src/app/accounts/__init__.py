@@ -1,1 +1,1 @@
-"""Tenants, and the keys that speak for them."""
+"""Tenants, users, roles, keys and sign-in: who may get in, and how far."""

@@ -33,6 +33,8 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] | None = None
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+    """To half a minute."""
 
     def state(self, now: datetime) -> KeyState:
         if self.revoked_at is not None:

@@ -9,6 +9,7 @@ import msgspec
 
 from app.accounts.model import ApiKey, IssuedKey, KeyState, Tenant
 from app.ids import encode_id
+from plugins.contract.permissions import Permission
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Slug = Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern="^[a-z0-9](-?[a-z0-9])*$")]
@@ -34,12 +35,16 @@ class TenantOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`models` left out: all; `[]`: none. `expires_at` needs a time zone."""
+    """`models` left out: all; `[]`: none. `expires_at` needs a time zone. `scopes` left out: models and documents.
 
-    tenant_id: str
+    A key of a user may never do more than that user. `tenant_id` is for the platform administrator; everybody else's is
+    their own.
+    """
+
     name: Name
+    tenant_id: str | None = None
     user_id: str | None = None
-    scopes: Annotated[list[Name], msgspec.Meta(max_length=100)] = []
+    scopes: Annotated[list[Permission], msgspec.Meta(max_length=100)] = []
     models: Annotated[list[Name], msgspec.Meta(max_length=1000)] | None = None
     expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
@@ -68,6 +73,7 @@ class KeyOut(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     state: KeyState
+    last_used_at: datetime | None
 
     @classmethod
     def of(cls, key: ApiKey) -> KeyOut:
@@ -76,13 +82,14 @@ class KeyOut(msgspec.Struct, frozen=True, kw_only=True):
             tenant_id=encode_id("ten", key.tenant_id),
             name=key.name,
             prefix=key.prefix,
-            user_id=f"user_{key.user_id.hex}" if key.user_id else None,
+            user_id=encode_id("user", key.user_id) if key.user_id else None,
             scopes=list(key.scopes),
             models=None if key.models is None else list(key.models),
             created_at=key.created_at,
             expires_at=key.expires_at,
             revoked_at=key.revoked_at,
             state=key.state(datetime.now(UTC)),
+            last_used_at=key.last_used_at,
         )
 
 

@@ -25,6 +25,7 @@ _KEY = (
     ApiKeyRow.models,
     ApiKeyRow.expires_at,
     ApiKeyRow.revoked_at,
+    ApiKeyRow.last_used_at,
 )
 
 
@@ -89,6 +90,12 @@ async def list_keys(session: AsyncSession, tenant_id: UUID, wanted: PageRequest)
 async def tenant_of_key(session: AsyncSession, key_id: UUID) -> UUID | None:
     """Across tenants: for the platform's role."""
     return (await session.execute(select(ApiKeyRow.tenant_id).where(ApiKeyRow.id == key_id))).scalar_one_or_none()
+
+
+async def key_by_id(session: AsyncSession, tenant_id: UUID, key_id: UUID, *, lock: bool = False) -> ApiKey | None:
+    statement = select(*_KEY).where(ApiKeyRow.tenant_id == tenant_id, ApiKeyRow.id == key_id)
+    row = (await session.execute(statement.with_for_update() if lock else statement)).mappings().one_or_none()
+    return _key(row) if row else None
 
 
 async def revoke_key(session: AsyncSession, tenant_id: UUID, key_id: UUID) -> None:

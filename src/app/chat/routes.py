@@ -26,6 +26,7 @@ from plugins.contract.principal import Principal, TenantId
     status_code=200,
     tags=["chat"],
     opt=described(
+        needs="models:use",
         body=Body(kind=ChatCompletionRequest, examples=EXAMPLES),
         answer=ChatCompletion,
         streams=ChatCompletionChunk,

@@ -15,6 +15,7 @@ from app.grounding import Answerer, Grounding, Retriever
 from app.llm.chain import Chain
 from app.llm.model import Call, Events, Plan, Target
 from app.llm.routing import Router
+from plugins.contract.errors import PermissionDenied
 from plugins.contract.ports import Cache
 from plugins.contract.principal import Principal, TenantId
 
@@ -52,6 +53,7 @@ class ChatService:
         """The body of a `chat.completion` and how it came about."""
         plan = self._router.plan(principal, request.model, "chat", request.wishes)
         key = self._cache_key(tenant_id, request)
+        _require_reading(principal, request)
         if key and request.cache.reads and (hit := await self._cache.get(key)) is not None:
             kept = msgspec.msgpack.decode(hit, type=CachedReply)
             return kept.body, ChatOutcome(target=kept.target, attempts=0, cache="hit", cost_nusd=0)
@@ -71,6 +73,7 @@ class ChatService:
     ) -> tuple[AsyncIterator[Events], ChatOutcome]:
         """The chunks as they come, once the first of them is there, and how they came about."""
         plan = self._router.plan(principal, request.model, "chat", request.wishes)
+        _require_reading(principal, request)
         call, plan = await self._prepare(tenant_id, request, plan)
         streamed = await self._chain.stream(call, plan)
         outcome = self._outcome(call, streamed.target, streamed.attempts, None, asked=False)
@@ -83,6 +86,7 @@ class ChatService:
         """The call as targets get it. Over documents: with passages found, and quotes as the chain's last link."""
         call = Call(
             alias=request.model,
+            tenant_id=tenant_id,
             fields=request.fields,
             stream=request.stream,
             include_usage=request.include_usage,
@@ -124,6 +128,12 @@ class ChatService:
             cost_nusd=cost_nusd,
             grounding=call.grounding,
         )
+
+
+def _require_reading(principal: Principal, request: ChatRequest) -> None:
+    """Whoever asks over documents reads them. Raises: PermissionDenied."""
+    if request.store_ids and not principal.may("documents:read"):
+        raise PermissionDenied("this credential may not do this: the permission documents:read is needed")
 
 
 def _that_write(plan: Plan) -> Plan:

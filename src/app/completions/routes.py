@@ -23,6 +23,7 @@ from plugins.contract.principal import Principal
     status_code=200,
     tags=["completions"],
     opt=described(
+        needs="models:use",
         body=Body(kind=CompletionCreate, examples=EXAMPLES),
         answer=TextCompletion,
         streams=TextCompletion,

@@ -18,16 +18,17 @@ class CompletionService:
 
     async def complete(self, principal: Principal, request: CompletionRequest) -> Completed:
         plan = self._router.plan(principal, request.model, "completion", request.wishes)
-        return await self._chain.complete(_call(request), plan)
+        return await self._chain.complete(_call(principal, request), plan)
 
     async def stream(self, principal: Principal, request: CompletionRequest) -> Streamed:
         plan = self._router.plan(principal, request.model, "completion", request.wishes)
-        return await self._chain.stream(_call(request), plan)
+        return await self._chain.stream(_call(principal, request), plan)
 
 
-def _call(request: CompletionRequest) -> Call:
+def _call(principal: Principal, request: CompletionRequest) -> Call:
     return Call(
         alias=request.model,
+        tenant_id=principal.tenant_id,
         fields=request.fields,
         endpoint="completions",
         stream=request.stream,

@@ -52,9 +52,11 @@ class Role(StrEnum):
 
     APP = "wattos_app"
     AUTH = "wattos_auth"
-    """Whose key is this?"""
+    """Whose key, session or external name is this? And when was a key last used?"""
+    SIGN_IN = "wattos_sign_in"
+    """Who has this name, password or refresh token? And how often did they fail lately?"""
     PLATFORM = "wattos_platform"
-    """The administrator's list of tenants and keys."""
+    """The administrator's list of tenants, users and keys, and the audit log of all of them."""
     JOBS = "wattos_jobs"
     """How many jobs are there, of all tenants?"""
 

@@ -20,6 +20,7 @@ from plugins.contract.principal import Principal
     status_code=200,
     tags=["embeddings"],
     opt=described(
+        needs="models:use",
         body=Body(kind=EmbeddingCreate, examples=EXAMPLES),
         answer=EmbeddingList,
         codes=(*MODEL_CALL, "unsupported_parameter", "embedder_unavailable", "embedder_busy"),

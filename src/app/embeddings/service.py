@@ -30,6 +30,7 @@ class EmbeddingService:
         plan = self._router.plan(principal, request.model, "embedding")
         call = EmbeddingCall(
             alias=request.model,
+            tenant_id=principal.tenant_id,
             texts=_texts(request),
             kind=request.input_type,
             dimensions=request.dimensions,

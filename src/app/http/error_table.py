@@ -56,6 +56,14 @@ TABLE: Mapping[str, Row] = {
         400, "The file has no text (yet).", "Wait until its status is `completed`; if `failed`, read `last_error`."
     ),
     "empty_file": Row(400, "The uploaded file has no bytes.", "Send a file with content."),
+    "weak_password": Row(
+        400, "The password is easily guessed.", "At least 12 characters: no name, repetition or sequence."
+    ),
+    "address_refused": Row(
+        400,
+        "The address is not one that this server connects to: not public, or not https.",
+        "Choose a public one, or ask the operator for OUTBOUND_ALLOWED_HOSTS.",
+    ),
     "upstream_rejected": Row(
         400, "The model's vendor says that the request itself is wrong; the message has its words.", "Correct it."
     ),
@@ -77,8 +85,15 @@ TABLE: Mapping[str, Row] = {
         "No credential, or one that is unknown, expired or revoked.",
         "Send `Authorization: Bearer sk-wattos-…` with a valid key.",
     ),
+    "sign_in_failed": Row(
+        401,
+        "Wrong tenant, e-mail address or password, or a refresh token that is not valid any more.",
+        "Sign in again; after five failures the next tries must wait.",
+    ),
     "permission_denied": Row(
-        403, "The credential is valid and may not do this.", "Use a key that may: a tenant's, or the administrator's."
+        403,
+        "The credential is valid and may not do this; the message names the permission that is needed.",
+        "Use a key or a user that has it: a tenant's, or the administrator's.",
     ),
     "not_found": Row(404, "No such route, or no such thing for this tenant.", "Check path and id."),
     "model_not_found": Row(
@@ -109,6 +124,12 @@ TABLE: Mapping[str, Row] = {
     "invalid_value": Row(
         422, "A value is well-formed, and outside of what can be stored.", "Choose a value that is less extreme."
     ),
+    "sign_in_blocked": Row(
+        429,
+        "Too many failed sign-ins with this name or from this address.",
+        "Wait for `retry-after` seconds: the right password is not looked at before.",
+        retryable=True,
+    ),
     "upstream_rate_limited": Row(
         429,
         "The model's vendor asks for fewer calls.",
@@ -118,6 +139,9 @@ TABLE: Mapping[str, Row] = {
     "headers_too_large": Row(431, "The headers are over 64 KiB, or more than 100.", "Send fewer and shorter ones."),
     "internal_error": Row(
         500, "A bug in WattOS. The message has the request id and nothing else.", "Report it with the request id."
+    ),
+    "not_configured": Row(
+        501, "The operator has not set what this needs; the message names the setting.", "Ask the operator."
     ),
     "upstream_error": Row(
         502, "The model's vendor failed in a way that has no better name.", "Try again.", retryable=True

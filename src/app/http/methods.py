@@ -1,4 +1,4 @@
-"""HEAD wherever GET is (RFC 9110, 9.3.2), and `allow` that names every method: load balancers and monitors ask so.
+"""What every answer has, whoever gives it: safe headers; HEAD wherever GET is (RFC 9110, 9.3.2); a whole `allow`.
 
 Litestar 2.25 answers HEAD with 405, and OPTIONS with the methods of one of a path's handlers only.
 """
@@ -14,6 +14,18 @@ from litestar.routes import HTTPRoute
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+
+SAFE_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+"""On every answer that does not say otherwise: nothing of it is run, framed, guessed at or kept."""
+
+OVER_TLS = (b"strict-transport-security", b"max-age=31536000")
+"""Where the client came over TLS, as a trusted proxy says."""
 
 
 def with_methods(app: Litestar) -> Litestar:
@@ -35,10 +47,15 @@ def _around(app: ASGIApp, methods: Mapping[str, frozenset[str]]) -> ASGIApp:
 
         async def send_corrected(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [
+                headers = [
                     (name, _allow(value, http, methods) if name == b"allow" else value)
                     for name, value in message["headers"]
                 ]
+                given = {name for name, _ in headers}
+                headers += [pair for pair in SAFE_HEADERS if pair[0] not in given]
+                if http["scheme"] == "https":
+                    headers.append(OVER_TLS)
+                message["headers"] = headers
             if is_head:
                 http["method"] = "HEAD"  # the server looks again, and must not wait for a body
                 if message["type"] == "http.response.body":

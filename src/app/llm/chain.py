@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Generic, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -31,6 +32,7 @@ from app.llm.model import (
     Vectors,
 )
 from app.llm.outcomes import LastOutcomes
+from app.llm.own_keys import NoOwnKeys, OwnKeys, require_key, with_own_keys
 from app.llm.relay import Opened, Seen, relayed
 from app.llm.stream import before, until_token, within
 from app.llm.tokens import estimated_usage
@@ -98,6 +100,7 @@ class Chain:
         slow_log: SlowLog | None = None,
         outcomes: LastOutcomes | None = None,
         traffic: Traffic | None = None,
+        own_keys: OwnKeys | None = None,
     ) -> None:
         self._transports = transports
         self._embedding = embedding
@@ -105,6 +108,7 @@ class Chain:
         self._instruments = Instruments(meter, slow_log or NullSlowLog())
         self._outcomes = outcomes or LastOutcomes()
         self._traffic = traffic or Traffic()
+        self._own_keys = own_keys or NoOwnKeys()
         self._accounting: set[asyncio.Task[None]] = set()
 
     async def complete(self, call: Call, plan: Plan) -> Completed:
@@ -115,6 +119,7 @@ class Chain:
             async with within(target.timeouts.total_s, target):
                 return await transports[target.transport].complete(target, call)
 
+        plan = await self.with_own_keys(plan, call.tenant_id)
         walking = self._walk(plan, self._counted(attempt), Attempts())
         if call.deadline_s is None:
             served = await walking
@@ -126,8 +131,13 @@ class Chain:
         cost_nusd = self._finish(served, "ok", usage)
         return Completed(reply=reply, target=served.target, attempts=served.attempts.n_sent, cost_nusd=cost_nusd)
 
+    async def with_own_keys(self, plan: Plan, tenant_id: UUID | None) -> Plan:
+        """The same plan, called with the tenant's own keys where it has some. Raises: RetryableError."""
+        return await with_own_keys(plan, tenant_id, self._own_keys)
+
     async def stream(self, call: Call, plan: Plan) -> Streamed:
         """Returns once the first token is there. Raises: as `complete`; afterwards the iterator raises."""
+        plan = await self.with_own_keys(plan, call.tenant_id)
         opened = await self._open(call, plan, Attempts())
         pieces = relayed(call, opened, reopen=self._open, ended=self._ended)
         return Streamed(pieces=pieces, target=opened.target, attempts=opened.attempts.n_sent)
@@ -139,6 +149,7 @@ class Chain:
             async with within(target.timeouts.total_s, target):
                 return await self._embedding[target.transport].embed(target, call)
 
+        plan = await self.with_own_keys(plan, call.tenant_id)
         served = await self._walk(plan, self._counted(attempt), Attempts())
         cost_nusd = self._finish(served, "ok", served.value.usage)
         return Embedded(
@@ -168,6 +179,7 @@ class Chain:
             asked.add(target.id)
 
             async def send(target: Target = target) -> T:
+                require_key(target)
                 attempts.n_sent += 1
                 sent_s = time.monotonic()
                 try:
@@ -178,11 +190,15 @@ class Chain:
 
             asked_s = time.monotonic()
             try:
-                value = await self._guard.call(target.known_as, send, retry=not waiting)
+                if target.own_key_id:  # what goes wrong with a tenant's own key must not open a breaker for others
+                    value = await send()
+                else:
+                    value = await self._guard.call(target.known_as, send, retry=not waiting)
             except WattosError as exc:
                 waiting = self._after(exc, target, waiting, plan, asked, attempts)
             else:
-                self._outcomes.answered(target.known_as)
+                if not target.own_key_id:
+                    self._outcomes.answered(target.known_as)
                 return Served(value=value, target=target, rest=waiting, attempts=attempts, began_s=began_s)
             finally:
                 waited_for_model(time.monotonic() - asked_s)
@@ -202,7 +218,8 @@ class Chain:
             attempts.failed(target, exc, 0.0)  # the breaker's refusal: nothing was sent
         then = verdict_on(exc).then
         if then == "next":
-            self._outcomes.failed(target.known_as, exc)
+            if not target.own_key_id:
+                self._outcomes.failed(target.known_as, exc)
             logger.warning("target %s failed: %s", target.id, exc.code)
             return waiting
         instead = {"longer": plan.on_context, "lenient": plan.on_policy}.get(then, ())

@@ -14,6 +14,7 @@ import yaml
 
 from app.llm import config_keys
 from app.llm.config_keys import warnings_on
+from app.llm.model import TenantKeyUse
 from plugins.contract.errors import SettingsError
 
 ENVIRONMENT = "os.environ/"
@@ -28,6 +29,8 @@ class ModelInfo(msgspec.Struct, kw_only=True):
     output_cost_per_token: float | None = None
     x_wattos_seam: bool = False
     """Another target may continue where this one breaks off."""
+    x_wattos_tenant_key: TenantKeyUse | None = None
+    """Whether a tenant's own key of the vendor is used. Unset: allowed at the vendor's own address alone."""
 
 
 class ModelEntry(msgspec.Struct, kw_only=True):

@@ -80,6 +80,10 @@ INFO: Mapping[str, Key] = {
     "input_cost_per_token": _supported("As in `litellm_params`."),
     "output_cost_per_token": _supported("As in `litellm_params`."),
     "x_wattos_seam": _supported("WattOS: another target may continue where this one breaks off."),
+    "x_wattos_tenant_key": _supported(
+        "WattOS: `never`, `allowed` or `required`: whether a tenant's own key of the vendor is used. Unset: `allowed`"
+        " without an `api_base`, as the key is for the vendor; else `never`."
+    ),
 }
 ROUTER: Mapping[str, Key] = {
     "routing_strategy": _supported(

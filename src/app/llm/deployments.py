@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from app.llm.config import ModelEntry
-from app.llm.model import Mode, Target, Timeouts, TransportName
+from app.llm.model import Mode, Target, TenantKeyUse, Timeouts, TransportName
 from app.llm.prices import FREE, KnownModel, Price, price_of
 from app.llm.wires import Preference, resolve
 from plugins.contract.errors import SettingsError
@@ -97,8 +97,20 @@ def target_of(entry: ModelEntry, known: KnownModel | None, target_id: str, place
         weight=_weight(entry, place),
         order=int(_number(entry, "order", place) or 0),
         may_continue=entry.model_info.x_wattos_seam,
+        tenant_key=_tenant_key_use(entry, model, defaults.env),
         is_local=model == "wattos/local",
     )
+
+
+def _tenant_key_use(entry: ModelEntry, model: str, env: Mapping[str, str]) -> TenantKeyUse:
+    """A tenant's key is for the vendor: it is not sent to an address of the operator's unless that is said."""
+    if entry.model_info.x_wattos_tenant_key is not None:
+        return entry.model_info.x_wattos_tenant_key
+    provider = model.partition("/")[0].upper()
+    elsewhere = (env.get(f"{provider}_{name}") for name in ("API_BASE", "BASE_URL"))
+    given = (entry.litellm_params.get(name) for name in ("api_base", "base_url"))
+    is_at_vendor = not any((*given, *elsewhere))
+    return "allowed" if is_at_vendor and not model.startswith("wattos/") else "never"
 
 
 def checked_model(entry: ModelEntry, place: str) -> str:

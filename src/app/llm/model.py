@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
+from uuid import UUID
 
 import msgspec
 
@@ -16,6 +17,9 @@ TransportName = Literal["direct", "anthropic", "bridge", "extractive", "embedder
 Mode = Literal["chat", "completion", "embedding", "moderation"]
 Endpoint = Literal["chat/completions", "completions", "moderations", "messages"]
 """What of a vendor's API is called, by its path below the base URL."""
+
+TenantKeyUse = Literal["never", "allowed", "required"]
+"""Whether a target is called with the tenant's own key of its vendor, where the tenant has one."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +74,12 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Whether another target may go on where this one breaks off, if the caller does not say."""
     is_local: bool = False
     """The model server on this machine: address and key are asked for at each call."""
+    tenant_key: TenantKeyUse = "never"
+    """Whether a tenant's own key of the vendor takes the place of the operator's."""
+    own_key_id: str = ""
+    """Of the tenant's own key that it is called with."""
+    is_own_address: bool = False
+    """Its address is the tenant's choice, so only public ones are connected to."""
 
     def __repr__(self) -> str:
         return f"Target({self.id!r}, alias={self.alias!r})"  # params hold keys
@@ -102,6 +112,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     alias: str
     """The model that the client asked for: answers carry this name, whichever target gave them."""
     fields: Mapping[str, msgspec.Raw]
+    tenant_id: UUID | None = None
+    """Whose call it is: with its own keys of vendors, if it has some."""
     endpoint: Endpoint = "chat/completions"
     """Whose wire `fields` and the answer are in."""
     stream: bool = False
@@ -138,6 +150,7 @@ class EmbeddingCall(msgspec.Struct, frozen=True, kw_only=True):
 
     alias: str
     texts: tuple[str, ...] | tuple[tuple[int, ...], ...]
+    tenant_id: UUID | None = None
     kind: Literal["query", "passage"] = "passage"
     dimensions: int | None = None
     extra: Mapping[str, msgspec.Raw] = {}

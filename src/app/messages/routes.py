@@ -33,6 +33,7 @@ from plugins.contract.principal import Principal
     status_code=200,
     tags=["messages"],
     opt=described(
+        needs="models:use",
         body=Body(kind=MessageCreate, examples=EXAMPLES),
         answer=MessageOut,
         streams=MessageEvent,
@@ -59,6 +60,7 @@ async def create_message(request: Request[Any, Any, State], principal: Principal
     status_code=200,
     tags=["messages"],
     opt=described(
+        needs="models:use",
         body=Body(kind=MessageCount, examples=COUNT_EXAMPLES),
         codes=(*MODEL_CALL, "unsupported_parameter"),
     ),

@@ -38,17 +38,18 @@ class MessagesService:
         self._counting = counting
 
     async def complete(self, principal: Principal, request: MessagesRequest) -> Completed:
-        return await self._chain.complete(_call(request), self._plan(principal, request))
+        return await self._chain.complete(_call(principal, request), self._plan(principal, request))
 
     async def stream(self, principal: Principal, request: MessagesRequest) -> Streamed:
-        return await self._chain.stream(_call(request), self._plan(principal, request))
+        return await self._chain.stream(_call(principal, request), self._plan(principal, request))
 
     async def count(self, principal: Principal, request: MessagesRequest) -> int:
         """Input tokens, by the vendor that would be asked first, if it counts; else estimated.
 
         Raises: what the vendor says to a request that is wrong. While it is away, an estimate is better than nothing.
         """
-        target, call = self._plan(principal, request).targets[0], _call(request)
+        plan = await self._chain.with_own_keys(self._plan(principal, request), principal.tenant_id)
+        target, call = plan.targets[0], _call(principal, request)
         if self._counting is not None and target.transport == "anthropic":
             try:
                 async with asyncio.timeout(COUNT_TIMEOUT_S):
@@ -66,9 +67,10 @@ class MessagesService:
         return msgspec.structs.replace(plan, targets=writing or plan.targets)
 
 
-def _call(request: MessagesRequest) -> Call:
+def _call(principal: Principal, request: MessagesRequest) -> Call:
     return Call(
         alias=request.model,
+        tenant_id=principal.tenant_id,
         fields=request.fields,
         endpoint="messages",
         stream=request.stream,

@@ -38,14 +38,17 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
 
 
-@get("/v1/models", operation_id="listModels", tags=["models"])
+@get("/v1/models", operation_id="listModels", tags=["models"], opt=described(needs="models:use"))
 async def list_models(principal: Principal, router: Router) -> ModelList:
     """The aliases that this key may use."""
     return ModelList(data=[Model(id=alias) for alias in router.catalog.aliases() if principal.may_use(alias)])
 
 
 @get(
-    "/v1/models/{model:path}", operation_id="retrieveModel", tags=["models"], opt=described(codes=("model_not_found",))
+    "/v1/models/{model:path}",
+    operation_id="retrieveModel",
+    tags=["models"],
+    opt=described(needs="models:use", codes=("model_not_found",)),
 )
 async def retrieve_model(model: str, principal: Principal, router: Router) -> Model:
     """One alias. Names may hold slashes, as in `openai/gpt-4o-mini`."""
@@ -60,7 +63,7 @@ async def retrieve_model(model: str, principal: Principal, router: Router) -> Mo
     operation_id="reloadModels",
     status_code=200,
     tags=["models"],
-    opt=described(codes=("permission_denied", "invalid_models_config")),
+    opt=described(needs="platform:manage", codes=("invalid_models_config",)),
 )
 async def reload_models(principal: Principal, reloader: Reloader) -> Reloaded:
     """Read the file of MODELS_CONFIG again, as SIGHUP does. For the platform's administrator."""

@@ -23,7 +23,11 @@ from plugins.contract.principal import Principal
     status_code=200,
     tags=["moderations"],
     opt=described(
-        body=Body(kind=ModerationCreate, examples=EXAMPLES), answer=Moderation, codes=MODEL_CALL, headers=TRAIL
+        needs="models:use",
+        body=Body(kind=ModerationCreate, examples=EXAMPLES),
+        answer=Moderation,
+        codes=MODEL_CALL,
+        headers=TRAIL,
     ),
 )
 async def create_moderation(

@@ -22,7 +22,13 @@ class ModerationService:
     ) -> Completed:
         alias = request.model or self._usual(principal)
         plan = self._router.plan(principal, alias, "moderation")
-        call = Call(alias=alias, fields=request.fields, endpoint="moderations", deadline_s=deadline_s)
+        call = Call(
+            alias=alias,
+            tenant_id=principal.tenant_id,
+            fields=request.fields,
+            endpoint="moderations",
+            deadline_s=deadline_s,
+        )
         return await self._chain.complete(call, plan)
 
     def _usual(self, principal: Principal) -> str:

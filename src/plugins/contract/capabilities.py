@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from plugins.contract.access_tokens import AccessTokens
 from plugins.contract.health import HealthCheck
-from plugins.contract.nulls import NullCache, NullGuard, NullKeyLookup, NullMeter, NullSlowLog
+from plugins.contract.nulls import NullCache, NullChangeFeed, NullGuard, NullIdentityLookup, NullMeter, NullSlowLog
 from plugins.contract.plain_logs import PlainLogs
-from plugins.contract.ports import Cache, Guard, KeyLookup, Logs, Meter, SlowLog
+from plugins.contract.ports import Cache, ChangeFeed, Guard, IdentityLookup, Logs, Meter, SlowLog
 from plugins.contract.principal import ANONYMOUS, Principal
 
 
@@ -23,6 +24,11 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What `x-wattos-cache` says when there was no look-up: `off` from the null, `miss` once a cache is mounted."""
     anonymous: Principal | None = ANONYMOUS
     """Who a request without a principal is. The security plugin sets None: then such a request is refused."""
-    key_lookup: KeyLookup = NullKeyLookup()
+    identity_lookup: IdentityLookup = NullIdentityLookup()
+    change_feed: ChangeFeed = NullChangeFeed()
+    access_tokens: AccessTokens | None = None
+    """Who signs them. None: nobody can sign in."""
+    credentials_covered_for_s: float = 0.0
+    """How long known credentials are still taken while the database is away."""
     health_checks: tuple[HealthCheck, ...] = ()
     """Of what plugins depend on: each adds its own."""

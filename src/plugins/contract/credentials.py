@@ -1,10 +1,11 @@
-"""API keys as both sides know them: the app makes them, the security plugin recognises them. Knows no storage."""
+"""Credentials as both sides know them: the app makes them, the security plugin recognises them. Knows no storage."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
 from typing import NamedTuple
+from uuid import UUID
 
 KEY_PREFIX = "sk-wattos-"
 """Every API key begins with this, so that secret scanners and people recognise one."""
@@ -31,5 +32,29 @@ def generate_key() -> NewKey:
 
 
 def hash_key(key: str) -> bytes:
-    """SHA-256 of the whole key, prefix included: bytes[32], what `KeyLookup.find` takes."""
+    """SHA-256 of the whole key, prefix included: bytes[32]."""
     return hashlib.sha256(key.encode()).digest()
+
+
+KEY, SESSION, EXTERNAL, TENANTS_OWN = b"k", b"s", b"x", b"p"
+"""First byte of a handle: its kind. The database announces changes by handle, in hex (channel `changes`)."""
+
+
+def key_handle(sha256: bytes) -> bytes:
+    """What `IdentityLookup.find` is asked for an API key."""
+    return KEY + sha256
+
+
+def session_handle(session_id: UUID) -> bytes:
+    """What it is asked for a session."""
+    return SESSION + session_id.bytes
+
+
+def external_handle(tenant_slug: str, subject: str) -> bytes:
+    """What it is asked for a user of an external provider. A slug holds no line break."""
+    return EXTERNAL + f"{tenant_slug}\n{subject}".encode()
+
+
+def provider_keys_handle(tenant_id: UUID) -> bytes:
+    """What is announced when a tenant's own keys of vendors change."""
+    return TENANTS_OWN + tenant_id.bytes

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
+from uuid import UUID
 
 from plugins.contract.ports import Counter, Gauge, Histogram, OperationKind
-from plugins.contract.principal import KeyRecord, TenantId
+from plugins.contract.principal import Identity, TenantId
 
 T = TypeVar("T")
 
@@ -74,8 +75,21 @@ class NullCache:
         pass
 
 
-class NullKeyLookup:
-    """No accounts: every key is unknown."""
+class NullIdentityLookup:
+    """No accounts: every credential is unknown."""
 
-    async def find(self, key_hash: bytes) -> KeyRecord | None:
+    async def find(self, handle: bytes) -> Identity | None:
         return None
+
+    async def used(self, keys: Mapping[UUID, float]) -> None:
+        pass
+
+
+class NullChangeFeed:
+    """Nothing is told, so nothing is vouched for."""
+
+    def subscribe(self, on_change: Callable[[bytes], None]) -> None:
+        pass
+
+    def vouched_until(self, asked_at_s: float) -> float:
+        return asked_at_s

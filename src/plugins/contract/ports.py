@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Literal, Protocol, TypeVar
+from uuid import UUID
 
-from plugins.contract.principal import KeyRecord, TenantId
+from plugins.contract.principal import Identity, TenantId
 
 T = TypeVar("T")
 
@@ -106,10 +107,28 @@ class Cache(Protocol):
     async def set(self, key: str, value: bytes, *, ttl_s: float) -> None: ...
 
 
-class KeyLookup(Protocol):
-    """The app's answer to "whose key is this?", before a tenant is known. `key_hash` is SHA-256 of the whole key.
+class IdentityLookup(Protocol):
+    """The app's answer to "who is this?", before a tenant is known. `handle` is one of `plugins.contract.credentials`.
 
     Raises: RetryableError when the database cannot be asked.
     """
 
-    async def find(self, key_hash: bytes) -> KeyRecord | None: ...
+    async def find(self, handle: bytes) -> Identity | None: ...
+
+    async def used(self, keys: Mapping[UUID, float]) -> None:
+        """When each key was last used, in epoch seconds."""
+        ...
+
+
+class ChangeFeed(Protocol):
+    """What changes in the database, wherever it is changed, as it tells it. Times are monotonic seconds."""
+
+    def subscribe(self, on_change: Callable[[bytes], None]) -> None:
+        """`on_change` is called with the handle of what changed."""
+        ...
+
+    def vouched_until(self, asked_at_s: float) -> float:
+        """Until when an answer asked for at that time is still right, unless its handle was told since. Never before
+        that time; an open feed moves it on several times a second.
+        """
+        ...

@@ -8,12 +8,15 @@ import re
 import time
 from collections.abc import Callable, Iterable
 
-from plugins.contract.credentials import CREDENTIAL_NEEDED, KEY_PREFIX
+from plugins.contract.credentials import CREDENTIAL_NEEDED, KEY_PREFIX, key_handle
 from plugins.contract.errors import AuthenticationFailed, RetryableError
-from plugins.contract.ports import Counter, KeyLookup
+from plugins.contract.permissions import EVERYTHING
+from plugins.contract.ports import Counter
 from plugins.contract.principal import Principal
+from plugins.security.identities import Identities
+from plugins.security.tokens import Tokens
 
-PLATFORM_ADMIN = Principal(tenant_id=None, is_platform_admin=True)
+PLATFORM_ADMIN = Principal(tenant_id=None, is_platform_admin=True, permissions=EVERYTHING)
 """Whoever holds `ADMIN_KEY`. Belongs to no tenant, so it reaches no tenant's data."""
 
 _API_KEY = re.compile(re.escape(KEY_PREFIX.encode()) + rb"[A-Za-z0-9_-]{43,128}")
@@ -32,13 +35,15 @@ class Authenticator:
     def __init__(
         self,
         admin_key: str,
-        lookup: KeyLookup,
+        identities: Identities,
+        tokens: Tokens,
         decisions: Counter,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`decisions` has one label: admin, key, refused, unavailable. `now`: epoch seconds, as `expires_at` is."""
+        """`decisions` has one label: admin, key, user, refused, unavailable. `now`: epoch seconds, as `expires_at`."""
         self._admin_key_sha256 = hashlib.sha256(admin_key.encode()).digest()
-        self._lookup = lookup
+        self._identities = identities
+        self._tokens = tokens
         self._decisions = decisions
         self._now = now
 
@@ -52,7 +57,8 @@ class Authenticator:
         if principal is None:
             self._decisions.add(1, "refused")
             raise AuthenticationFailed(CREDENTIAL_NEEDED)
-        self._decisions.add(1, "admin" if principal is PLATFORM_ADMIN else "key")
+        kind = "admin" if principal is PLATFORM_ADMIN else "user" if principal.key_id is None else "key"
+        self._decisions.add(1, kind)
         return principal
 
     def administrator(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal | None:
@@ -67,14 +73,19 @@ class Authenticator:
         token_sha256 = hashlib.sha256(token).digest()
         if self._is_admin_key(token_sha256):
             return PLATFORM_ADMIN
-        if not _API_KEY.fullmatch(token):
+        now = self._now()
+        if _API_KEY.fullmatch(token):
+            handle: bytes | None = key_handle(token_sha256)
+        else:
+            handle = await self._tokens.handle_of(token, token_sha256, now)
+        if handle is None:
             return None
-        record = await self._lookup.find(token_sha256)
-        if record is None or record.revoked:
+        found = await self._identities.find(handle)
+        if found is None or found.revoked or (found.expires_at is not None and found.expires_at <= now):
             return None
-        if record.expires_at is not None and record.expires_at <= self._now():
-            return None
-        return record.principal
+        if (key_id := found.principal.key_id) is not None:
+            self._identities.uses[key_id] = now
+        return found.principal
 
     def _is_admin_key(self, token_sha256: bytes) -> bool:
         # Digests of equal length: neither the time nor the length of the comparison tells anything of the key.

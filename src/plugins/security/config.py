@@ -19,10 +19,15 @@ class SecuritySettings(msgspec.Struct, frozen=True, kw_only=True):
     """`PLUGINS_SECURITY_…`."""
 
     key_cache_max_age_s: Annotated[float, Meta(ge=0, le=1)] = 1.0
-    """How old an answer of the key look-up may be: the longest that a revoked key still works. The promise is 1 s."""
+    """How far behind the database what is known of a credential may be: the longest that a revoked key still works
+    while the database can be heard. The promise is 1 s."""
 
-    key_cache_max_entries: Annotated[int, Meta(ge=1, le=10_000_000)] = 10_000
-    """Known keys kept in memory, least recently used go first. About 0.5 KB each, so 5 MB."""
+    key_cache_max_stale_s: Annotated[float, Meta(ge=0, le=86_400)] = 300.0
+    """How long a known credential is still taken while the database cannot be asked. A key that is revoked meanwhile,
+    by a replica that can reach it, works here for as long. 0: authentication is closed then."""
+
+    key_cache_max_entries: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
+    """Known credentials kept in memory, least recently used go first. About 0.7 KB each, so 70 MB at most."""
 
     key_lookup_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
     """How long the database may take to say whose key it is, before the request is refused with 503."""
@@ -45,14 +50,47 @@ class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
         return [("admin_key", "…")]
 
 
-SETTINGS = (SettingsGroup("security", SecuritySettings, "PLUGINS_SECURITY_"), SettingsGroup("security", AdminSettings))
+class OidcSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """An external OpenID Connect provider whose tokens are taken. Standard names, so without a prefix."""
+
+    oidc_issuer: (
+        Annotated[str, Meta(pattern=r"^https?://[^?#\s]+$", extra={"form": "https://login.example.org"})] | None
+    ) = None
+    """The provider's `iss`, whose keys are found below `/.well-known/openid-configuration`. Unset: no such tokens."""
+
+    oidc_audience: Annotated[str, Meta(min_length=1)] | None = None
+    """The `aud` that a token must have: what WattOS is called at the provider. Needed with OIDC_ISSUER."""
+
+    oidc_tenant: Annotated[str, Meta(min_length=1, max_length=63)] = "default"
+    """The slug of the tenant that the provider's users belong to, unless OIDC_TENANT_CLAIM says which."""
+
+    oidc_tenant_claim: Annotated[str, Meta(min_length=1)] | None = None
+    """The claim that holds the tenant's slug, where one provider serves several tenants. It must be one that users
+    cannot set themselves."""
+
+    def __post_init__(self) -> None:
+        if self.oidc_issuer is not None and self.oidc_audience is None:
+            raise SettingsError(
+                "OIDC_AUDIENCE is not set, and OIDC_ISSUER needs it: the `aud` of tokens meant for WattOS"
+            )
 
 
-def load(env: Mapping[str, str]) -> tuple[SecuritySettings, AdminSettings]:
+SETTINGS = (
+    SettingsGroup("security", SecuritySettings, "PLUGINS_SECURITY_"),
+    SettingsGroup("security", AdminSettings),
+    SettingsGroup("security", OidcSettings),
+)
+
+
+def load(env: Mapping[str, str]) -> tuple[SecuritySettings, AdminSettings, OidcSettings]:
     """Raises: SettingsError."""
     if not env.get("ADMIN_KEY"):
         raise SettingsError(
             f"ADMIN_KEY is not set, and the security plugin needs it: at least {_MIN_ADMIN_KEY_CHARACTERS} "
             "characters, as from `openssl rand -hex 32`"
         )
-    return load_settings(SecuritySettings, env, prefix="PLUGINS_SECURITY_"), load_settings(AdminSettings, env)
+    return (
+        load_settings(SecuritySettings, env, prefix="PLUGINS_SECURITY_"),
+        load_settings(AdminSettings, env),
+        load_settings(OidcSettings, env),
+    )

@@ -1,6 +1,7 @@
 """Authentication in front of every route. Default deny: a route is open only where it says `opt={"public": True}`.
 
-There nobody needs a credential, and of those that are sent only the administrator's counts: it is known by heart.
+There nobody needs a credential, and of those that are sent only the administrator's counts: it is known by heart. All
+other routes name the permission that they need; one that names none is the platform administrator's.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from litestar.middleware import ASGIMiddleware
 
+from plugins.contract.errors import PermissionDenied
+from plugins.contract.permissions import PERMISSION, is_public
 from plugins.contract.work import for_tenant
 from plugins.security.authenticator import Authenticator
 
@@ -26,10 +29,14 @@ class AuthenticationMiddleware(ASGIMiddleware):
         self._authenticator = authenticator
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        if scope["route_handler"].opt.get("public") is not True:
+        opt = scope["route_handler"].opt
+        if not is_public(opt):
             principal = await self._authenticator.authenticate(scope["headers"])
             scope["state"][PRINCIPAL] = principal
             for_tenant(principal.tenant_id)
+            needed = opt.get(PERMISSION, "platform:manage")
+            if not principal.may(needed):
+                raise PermissionDenied(f"this credential may not do this: the permission {needed} is needed")
         elif (administrator := self._authenticator.administrator(scope["headers"])) is not None:
             scope["state"][PRINCIPAL] = administrator
         await next_app(scope, receive, send)

@@ -17,9 +17,10 @@ from plugins.contract.capabilities import Capabilities
 from plugins.contract.plugin import GatewayPlugin
 from plugins.contract.settings import SettingsGroup
 from plugins.security.authenticator import Authenticator
-from plugins.security.config import SETTINGS, AdminSettings, SecuritySettings, load
-from plugins.security.key_cache import KeyCache
+from plugins.security.config import SETTINGS, AdminSettings, OidcSettings, SecuritySettings, load
+from plugins.security.identities import Identities
 from plugins.security.middleware import AuthenticationMiddleware
+from plugins.security.tokens import Tokens, verifier_of
 
 
 class SecurityPlugin(GatewayPlugin):
@@ -27,9 +28,10 @@ class SecurityPlugin(GatewayPlugin):
 
     name = "security"
 
-    def __init__(self, settings: SecuritySettings, admin: AdminSettings) -> None:
+    def __init__(self, settings: SecuritySettings, admin: AdminSettings, oidc: OidcSettings | None = None) -> None:
         self._settings = settings
         self._admin = admin
+        self._oidc = oidc or OidcSettings()
         self.bind(Capabilities())
 
     @classmethod
@@ -41,25 +43,26 @@ class SecurityPlugin(GatewayPlugin):
         return cls(*load(env))
 
     def contribute(self, capabilities: Capabilities) -> Capabilities:
-        return replace(capabilities, anonymous=None)
+        return replace(capabilities, anonymous=None, credentials_covered_for_s=self._settings.key_cache_max_stale_s)
 
     def bind(self, capabilities: Capabilities) -> None:
-        self._keys = KeyCache(
-            capabilities.key_lookup,
-            max_age_s=self._settings.key_cache_max_age_s,
-            max_entries=self._settings.key_cache_max_entries,
-            timeout_s=self._settings.key_lookup_timeout_s,
+        self._identities = Identities(capabilities.identity_lookup, capabilities.change_feed, self._settings)
+        self._tokens = Tokens(
+            capabilities.access_tokens,
+            verifier_of(self._oidc),
+            self._oidc.oidc_tenant if self._oidc.oidc_tenant_claim is None else None,
         )
         decisions = capabilities.meter.counter("authentications_total", "Credentials checked, by result.", ("result",))
-        self._authenticator = Authenticator(self._admin.admin_key, self._keys, decisions)
+        self._authenticator = Authenticator(self._admin.admin_key, self._identities, self._tokens, decisions)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         @asynccontextmanager
         async def lifespan(_: Litestar) -> AsyncGenerator[None]:
-            try:
-                yield
-            finally:
-                await self._keys.close()
+            async with self._identities.watching():
+                try:
+                    yield
+                finally:
+                    await self._tokens.close()
 
         app_config.middleware.append(AuthenticationMiddleware(self._authenticator))
         app_config.lifespan.append(lifespan)

@@ -21,7 +21,7 @@ from plugins.contract.capabilities import Capabilities
 from plugins.contract.errors import AuthenticationFailed, RetryableError, WattosError
 from plugins.contract.plugin import GatewayPlugin
 from plugins.contract.ports import Counter, Gauge, Histogram
-from plugins.contract.principal import KeyRecord
+from plugins.contract.principal import Identity
 
 DEADLINE_S = 5.0
 """Of anything that should happen at once: far over what a loaded machine needs."""
@@ -105,16 +105,16 @@ class RecordingSlowLog:
         self.heard.append((kind, name, duration_ms))
 
 
-class FakeKeyLookup:
+class FakeIdentityLookup:
     """Knows what `records` holds. `asked` are the hashes in order; `failing` is raised; `gate` holds answers back."""
 
-    def __init__(self, records: dict[bytes, KeyRecord] | None = None) -> None:
+    def __init__(self, records: dict[bytes, Identity] | None = None) -> None:
         self.records = records or {}
         self.asked: list[bytes] = []
         self.failing: Exception | None = None
         self.gate: asyncio.Event | None = None
 
-    async def find(self, key_hash: bytes) -> KeyRecord | None:
+    async def find(self, key_hash: bytes) -> Identity | None:
         self.asked.append(key_hash)
         found = self.records.get(key_hash)  # the answer is of the time of the question, as a database's is
         if self.gate is not None:

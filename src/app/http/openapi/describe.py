@@ -8,6 +8,9 @@ from typing import Any
 import msgspec
 from litestar.handlers import HTTPRouteHandler
 
+from plugins.contract import permissions
+from plugins.contract.permissions import Permission
+
 DESCRIPTION = "described"
 """Key in a handler's `opt`."""
 
@@ -46,10 +49,11 @@ def described(
     also: Mapping[int, Any] | None = None,
     codes: Sequence[str] = (),
     headers: Sequence[str] = (),
+    needs: Permission | None = None,
 ) -> dict[str, Any]:
-    """For a handler's `opt`."""
+    """For a handler's `opt`. `needs`: what who calls must be allowed; every route that is not public says it."""
     made = Description(body=body, answer=answer, streams=streams, also=also or {}, codes=codes, headers=headers)
-    return {DESCRIPTION: made}
+    return {DESCRIPTION: made} if needs is None else {DESCRIPTION: made, **permissions.needs(needs)}
 
 
 def description_of(handler: HTTPRouteHandler) -> Description:

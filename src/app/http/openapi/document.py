@@ -41,12 +41,11 @@ TAGS: Mapping[str, str] = {
     "models": "What this key may use.",
     "files": "Documents as they were uploaded.",
     "vector stores": "Documents cut, embedded and searchable.",
-    "accounts": "Tenants and keys: for the platform's administrator.",
+    "accounts": "Tenants, users, keys and sign-in.",
     "operations": "Health, metrics, plugins. Public.",
 }
 
-AUTHENTICATED = ("invalid_api_key", "database_unavailable", "temporarily_unavailable")
-WITH_TENANT = ("permission_denied",)
+AUTHENTICATED = ("invalid_api_key", "permission_denied", "database_unavailable", "temporarily_unavailable")
 WITH_INPUT = ("invalid_request",)
 WITH_BODY = ("invalid_json", "duplicate_key", "invalid_character", "request_timeout", "request_too_large")
 WITH_JSON = ("unsupported_media_type", "invalid_value")
@@ -94,11 +93,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def codes(self) -> list[str]:
         """Every code that it can answer with, in order of status."""
-        asked = self.handler.parsed_fn_signature.parameters
         body = self.said.body
         found = [
             *(() if self.is_public else AUTHENTICATED),
-            *(WITH_TENANT if "tenant_id" in asked else ()),
             *(WITH_INPUT if body or any(parameter.place != "path" for parameter in self.parameters) else ()),
             *(WITH_BODY if body else ()),
             *(WITH_JSON if body and _is_json(body.media_type) else ()),

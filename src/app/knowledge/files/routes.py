@@ -26,11 +26,15 @@ MAX_FILES_A_PAGE = 500
 
 FileLimit = Annotated[int, Parameter(ge=1, le=10_000, description="How many at most; a page has up to 500.")]
 UPLOAD = Body(kind=FileUpload, media_type="multipart/form-data")
-NAMED = described(codes=("not_found",))
+READ = described(needs="documents:read", codes=("not_found",))
+WRITE = described(needs="documents:write", codes=("not_found",))
 
 
 @post(
-    "/", operation_id="createFile", status_code=200, opt=described(body=UPLOAD, codes=("missing_field", "empty_file"))
+    "/",
+    operation_id="createFile",
+    status_code=200,
+    opt=described(needs="documents:write", body=UPLOAD, codes=("missing_field", "empty_file")),
 )
 async def create_file(request: Request[Any, Any, State], tenant_id: TenantId, files: FilesService) -> FileOut:
     """Upload one file as `multipart/form-data` with `file` and `purpose`."""
@@ -43,7 +47,7 @@ async def create_file(request: Request[Any, Any, State], tenant_id: TenantId, fi
     return FileOut.of(stored)
 
 
-@get("/", operation_id="listFiles", opt=NAMED)
+@get("/", operation_id="listFiles", opt=READ)
 async def list_files(
     tenant_id: TenantId,
     files: FilesService,
@@ -61,7 +65,7 @@ async def list_files(
     return page(shown, [file.id for file in shown], has_more=rows.has_more)
 
 
-@get("/{file_id:str}", operation_id="retrieveFile", opt=NAMED)
+@get("/{file_id:str}", operation_id="retrieveFile", opt=READ)
 async def get_file(file_id: str, tenant_id: TenantId, files: FilesService) -> FileOut:
     """One file."""
     return FileOut.of(await files.get(tenant_id, decode_id("file", file_id)))
@@ -70,7 +74,7 @@ async def get_file(file_id: str, tenant_id: TenantId, files: FilesService) -> Fi
 @get(
     "/{file_id:str}/content",
     operation_id="downloadFile",
-    opt=described(answer=bytes, codes=("not_found",), headers=("content-disposition",)),
+    opt=described(needs="documents:read", answer=bytes, codes=("not_found",), headers=("content-disposition",)),
 )
 async def get_file_content(file_id: str, tenant_id: TenantId, files: FilesService) -> Stream:
     """Its bytes, as they came. Always as a download: a browser must not run what a tenant uploaded."""
@@ -83,7 +87,7 @@ async def get_file_content(file_id: str, tenant_id: TenantId, files: FilesServic
     return Stream(chunks, media_type="application/octet-stream", headers=headers)
 
 
-@delete("/{file_id:str}", operation_id="deleteFile", status_code=200, opt=NAMED)
+@delete("/{file_id:str}", operation_id="deleteFile", status_code=200, opt=WRITE)
 async def delete_file(file_id: str, tenant_id: TenantId, files: FilesService) -> Deleted:
     """Delete a file: its text and its passages in every vector store go with it."""
     await files.delete(tenant_id, decode_id("file", file_id))

@@ -35,7 +35,8 @@ from plugins.contract.principal import TenantId
 
 AnyRequest = Request[Any, Any, State]
 
-NAMED = described(codes=("not_found",))
+READ = described(needs="documents:read", codes=("not_found",))
+WRITE = described(needs="documents:write", codes=("not_found",))
 
 
 @post(
@@ -43,6 +44,7 @@ NAMED = described(codes=("not_found",))
     operation_id="createVectorStore",
     status_code=200,
     opt=described(
+        needs="documents:write",
         body=Body(kind=StoreCreate, is_required=False, examples=CREATE_EXAMPLES),
         codes=("not_found", "wrong_model_kind"),
     ),
@@ -60,7 +62,7 @@ async def create_store(request: AnyRequest, tenant_id: TenantId, stores: VectorS
     return StoreOut.of(made)
 
 
-@get("/", operation_id="listVectorStores", opt=NAMED)
+@get("/", operation_id="listVectorStores", opt=READ)
 async def list_stores(
     tenant_id: TenantId,
     stores: VectorStoresService,
@@ -75,7 +77,7 @@ async def list_stores(
     return page(shown, [found.id for found in shown], has_more=rows.has_more)
 
 
-@get("/{store_id:str}", operation_id="getVectorStore", opt=NAMED)
+@get("/{store_id:str}", operation_id="getVectorStore", opt=READ)
 async def get_store(store_id: str, tenant_id: TenantId, stores: VectorStoresService) -> StoreOut:
     """One vector store."""
     return StoreOut.of(await stores.get(tenant_id, decode_id("vs", store_id)))
@@ -85,7 +87,7 @@ async def get_store(store_id: str, tenant_id: TenantId, stores: VectorStoresServ
     "/{store_id:str}",
     operation_id="modifyVectorStore",
     status_code=200,
-    opt=described(body=Body(kind=StoreUpdate, examples=UPDATE_EXAMPLES), codes=("not_found",)),
+    opt=described(needs="documents:write", body=Body(kind=StoreUpdate, examples=UPDATE_EXAMPLES), codes=("not_found",)),
 )
 async def update_store(
     request: AnyRequest, store_id: str, tenant_id: TenantId, stores: VectorStoresService
@@ -96,7 +98,7 @@ async def update_store(
     return StoreOut.of(changed)
 
 
-@delete("/{store_id:str}", operation_id="deleteVectorStore", status_code=200, opt=NAMED)
+@delete("/{store_id:str}", operation_id="deleteVectorStore", status_code=200, opt=WRITE)
 async def delete_store(store_id: str, tenant_id: TenantId, stores: VectorStoresService) -> StoreDeleted:
     """Delete a vector store with its passages; the files stay."""
     await stores.delete(tenant_id, decode_id("vs", store_id))
@@ -107,7 +109,9 @@ async def delete_store(store_id: str, tenant_id: TenantId, stores: VectorStoresS
     "/{store_id:str}/files",
     operation_id="createVectorStoreFile",
     status_code=200,
-    opt=described(body=Body(kind=FileAdd, examples=ADD_EXAMPLES), codes=("not_found", "conflict")),
+    opt=described(
+        needs="documents:write", body=Body(kind=FileAdd, examples=ADD_EXAMPLES), codes=("not_found", "conflict")
+    ),
 )
 async def add_file(
     request: AnyRequest, store_id: str, tenant_id: TenantId, stores: VectorStoresService
@@ -119,7 +123,7 @@ async def add_file(
     return StoreFileOut.of(added)
 
 
-@get("/{store_id:str}/files", operation_id="listVectorStoreFiles", opt=NAMED)
+@get("/{store_id:str}/files", operation_id="listVectorStoreFiles", opt=READ)
 async def list_files(
     store_id: str,
     tenant_id: TenantId,
@@ -136,7 +140,7 @@ async def list_files(
     return page(shown, [found.id for found in shown], has_more=rows.has_more)
 
 
-@get("/{store_id:str}/files/{file_id:str}", operation_id="getVectorStoreFile", opt=NAMED)
+@get("/{store_id:str}/files/{file_id:str}", operation_id="getVectorStoreFile", opt=READ)
 async def get_file(store_id: str, file_id: str, tenant_id: TenantId, stores: VectorStoresService) -> StoreFileOut:
     """One file of a store, with its progress."""
     return StoreFileOut.of(await stores.get_file(tenant_id, decode_id("vs", store_id), decode_id("file", file_id)))
@@ -145,7 +149,7 @@ async def get_file(store_id: str, file_id: str, tenant_id: TenantId, stores: Vec
 @get(
     "/{store_id:str}/files/{file_id:str}/content",
     operation_id="retrieveVectorStoreFileContent",
-    opt=described(codes=("not_found", "not_ingested")),
+    opt=described(needs="documents:read", codes=("not_found", "not_ingested")),
 )
 async def get_file_content(
     store_id: str, file_id: str, tenant_id: TenantId, stores: VectorStoresService
@@ -155,7 +159,7 @@ async def get_file_content(
     return FileContent(data=[TextPart(text=text)])
 
 
-@delete("/{store_id:str}/files/{file_id:str}", operation_id="deleteVectorStoreFile", status_code=200, opt=NAMED)
+@delete("/{store_id:str}/files/{file_id:str}", operation_id="deleteVectorStoreFile", status_code=200, opt=WRITE)
 async def remove_file(store_id: str, file_id: str, tenant_id: TenantId, stores: VectorStoresService) -> StoreDeleted:
     """Take a file out of a store; the file itself stays."""
     await stores.remove_file(tenant_id, decode_id("vs", store_id), decode_id("file", file_id))
@@ -167,6 +171,7 @@ async def remove_file(store_id: str, file_id: str, tenant_id: TenantId, stores: 
     operation_id="searchVectorStore",
     status_code=200,
     opt=described(
+        needs="documents:read",
         body=Body(kind=SearchRequest, examples=SEARCH_EXAMPLES),
         codes=(
             *("missing_field", "unsupported_parameter", "wrong_model_kind", "context_length_exceeded"),

@@ -6,7 +6,7 @@ alone. https://docs.anthropic.com/en/api/messages
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
 import msgspec
@@ -28,6 +28,7 @@ from app.llm.transports.refusals import said_in
 from app.llm.transports.vendor_http import (
     COMMON_HEADERS,
     MAX_STREAM_BYTES,
+    SessionOf,
     done_with,
     mapping,
     post,
@@ -56,7 +57,7 @@ _TRUE = msgspec.Raw(b"true")
 class AnthropicTransport:
     """The endpoint `messages`. One attempt a call: retries are the guard's."""
 
-    def __init__(self, session: Callable[[], aiohttp.ClientSession]) -> None:
+    def __init__(self, session: SessionOf) -> None:
         self._session = session
 
     async def complete(self, target: Target, call: Call) -> Reply:
@@ -109,7 +110,7 @@ class AnthropicTransport:
         """The response, whose status is 200. Raises: what any other one means."""
         times = aiohttp.ClientTimeout(total=None, sock_connect=target.timeouts.connect_s)
         return await post(
-            self._session(),
+            self._session(target),
             target,
             URL(_base(target) + path),
             body,

@@ -7,7 +7,7 @@ usage, and the address and key, which come from the configuration alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -24,6 +24,7 @@ from app.llm.transports.refusals import error_in_answer, refusal
 from app.llm.transports.vendor_http import (
     COMMON_HEADERS,
     MAX_STREAM_BYTES,
+    SessionOf,
     done_with,
     mapping,
     post,
@@ -61,7 +62,7 @@ class _Prepared(msgspec.Struct, frozen=True):
 class DirectTransport:
     """Chat, completions, moderations and embeddings. One attempt a call: retries are the guard's."""
 
-    def __init__(self, session: Callable[[], aiohttp.ClientSession], local: LocalEndpoint) -> None:
+    def __init__(self, session: SessionOf, local: LocalEndpoint) -> None:
         self._session = session
         self._local = local
         self._prepared: dict[str, _Prepared] = {}
@@ -136,7 +137,7 @@ class DirectTransport:
         if url is None:
             url = prepared.urls[endpoint] = URL(f"{prepared.base}/{endpoint}")
         return await post(
-            self._session(),
+            self._session(target),
             target,
             url,
             body,
@@ -154,7 +155,8 @@ class DirectTransport:
         return body
 
     def _prepare(self, target: Target) -> _Prepared:
-        known = self._prepared.get(target.id)
+        name = f"{target.id} {target.own_key_id}" if target.own_key_id else target.id
+        known = self._prepared.get(name)
         if known is not None and known.target is target and not target.is_local:
             return known
         params = target.params
@@ -180,7 +182,7 @@ class DirectTransport:
         )
         if len(self._prepared) >= MAX_PREPARED:
             self._prepared.clear()
-        self._prepared[target.id] = prepared
+        self._prepared[name] = prepared
         return prepared
 
 

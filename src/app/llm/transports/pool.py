@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import aiohttp
 
+from app.llm.model import Target
+from app.outbound import guarded_session
+
 KEEP_ALIVE_S = 30.0
 """Vendors' load balancers close idle connections after 60 s and more; ours go first, so none breaks as it is used."""
 
@@ -21,10 +24,23 @@ READ_BUFFER_BYTES = 32 * 1024
 class Pool:
     """Opened with the first call, on the loop that makes it; `close` ends all its connections."""
 
-    def __init__(self, *, trust_env: bool = False) -> None:
-        """`trust_env`: HTTP_PROXY and its kin are read for each call (20 µs)."""
+    def __init__(self, *, trust_env: bool = False, allowed_hosts: frozenset[str] = frozenset()) -> None:
+        """`trust_env`: HTTP_PROXY and its kin are read for each call (20 µs). `allowed_hosts`: what is not public and
+        may be connected to although a tenant chose it.
+        """
         self._trust_env = trust_env
+        self._allowed_hosts = allowed_hosts
         self._session: aiohttp.ClientSession | None = None
+        self._guarded: aiohttp.ClientSession | None = None
+
+    def of(self, target: Target) -> aiohttp.ClientSession:
+        """Where the address is a tenant's choice, one that connects to public addresses alone."""
+        return self.guarded() if target.is_own_address else self.session()
+
+    def guarded(self) -> aiohttp.ClientSession:
+        if self._guarded is None:
+            self._guarded = guarded_session(allowed=self._allowed_hosts, read_bufsize=READ_BUFFER_BYTES)
+        return self._guarded
 
     def session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -40,6 +56,7 @@ class Pool:
         return self._session
 
     async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        for session in (self._session, self._guarded):
+            if session is not None:
+                await session.close()
+        self._session = self._guarded = None

@@ -25,6 +25,9 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_STREAM_BYTES = 1024 * 1024 * 1024
 """Of one stream, which is never held: no model writes so much, so it is no answer."""
 
+SessionOf = Callable[[Target], aiohttp.ClientSession]
+"""The pool that a target is called with."""
+
 Refused = Callable[[Target, int, Mapping[str, str], Said], WattosError]
 """What a status other than 200 means on a wire."""
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.accounts.key_lookup import DatabaseKeyLookup
+from app.accounts.identities import DatabaseIdentityLookup
 from app.accounts.model import ApiKey, Tenant
 from app.accounts.service import AccountsService, require_platform_admin
 from app.database.engine import Database
@@ -99,10 +99,10 @@ async def test_a_key_is_kept_as_its_hash_alone(accounts: AccountsService, databa
     issued = await accounts.create_key(tenant_id=tenant.id, name="lab")
     assert issued.key.startswith(KEY_PREFIX)
     assert issued.key not in repr(issued.record)
-    found = await DatabaseKeyLookup(database).find(hash_key(issued.key))
+    found = await DatabaseIdentityLookup(database).find(hash_key(issued.key))
     assert found is not None
     assert found.principal.key_id == issued.record.id
-    assert await DatabaseKeyLookup(database).find(hash_key(issued.record.prefix)) is None
+    assert await DatabaseIdentityLookup(database).find(hash_key(issued.record.prefix)) is None
 
 
 async def test_the_look_up_tells_all_that_a_key_may(
@@ -113,7 +113,7 @@ async def test_the_look_up_tells_all_that_a_key_may(
     key = await accounts.create_key(
         tenant_id=tenant.id, name="x", user_id=user_id, models=["chat"], expires_at=expires_at
     )
-    found = await DatabaseKeyLookup(database).find(hash_key(key.key))
+    found = await DatabaseIdentityLookup(database).find(hash_key(key.key))
     assert found is not None
     assert found.principal == Principal(
         tenant_id=TenantId(tenant.id), key_id=key.record.id, user_id=user_id, models=frozenset({"chat"})
@@ -129,7 +129,7 @@ async def test_a_key_without_models_may_use_all_and_an_empty_list_none(
     """Left out is not the same as empty."""
     for models, may in ((None, True), ([], False)):
         key = await accounts.create_key(tenant_id=tenant.id, name="x", models=models)
-        found = await DatabaseKeyLookup(database).find(hash_key(key.key))
+        found = await DatabaseIdentityLookup(database).find(hash_key(key.key))
         assert found is not None
         assert found.principal.may_use("chat") is may
 
@@ -146,7 +146,7 @@ async def test_a_revocation_is_seen_and_its_first_time_stays(
         times.append(listed.revoked_at)
     assert times[0] is not None
     assert times[0] == times[1]
-    found = await DatabaseKeyLookup(database).find(hash_key(issued.key))
+    found = await DatabaseIdentityLookup(database).find(hash_key(issued.key))
     assert found is not None
     assert found.revoked
 
@@ -168,7 +168,7 @@ async def test_an_expiry_must_lie_in_the_future(accounts: AccountsService, tenan
 async def test_the_look_up_fails_retryably_without_a_database() -> None:
     """Authentication is closed then, and says that it may work later."""
     with pytest.raises(RetryableError):
-        await DatabaseKeyLookup(Database()).find(hash_key("x"))
+        await DatabaseIdentityLookup(Database()).find(hash_key("x"))
 
 
 def test_a_key_is_active_until_it_expires_or_is_revoked() -> None:

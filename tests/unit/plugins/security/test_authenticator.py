@@ -8,10 +8,10 @@ import pytest
 
 from plugins.contract.credentials import CREDENTIAL_NEEDED, generate_key
 from plugins.contract.errors import AuthenticationFailed, RetryableError, SettingsError
-from plugins.contract.principal import KeyId, KeyRecord, Principal, TenantId
+from plugins.contract.principal import KeyId, Identity, Principal, TenantId
 from plugins.security.authenticator import Authenticator
 from plugins.security.config import AdminSettings, load
-from unit.plugins.harness import FakeClock, FakeKeyLookup, RecordingMeter
+from unit.plugins.harness import FakeClock, FakeIdentityLookup, RecordingMeter
 
 ADMIN_KEY = "0123456789abcdef0123456789abcdef"
 KEY = generate_key()
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.requirement("SEC-2")
 
 
 class World:
-    def __init__(self, record: KeyRecord | None = None) -> None:
-        self.lookup = FakeKeyLookup({} if record is None else {KEY.sha256: record})
+    def __init__(self, record: Identity | None = None) -> None:
+        self.lookup = FakeIdentityLookup({} if record is None else {KEY.sha256: record})
         self.clock = FakeClock()
         self.meter = RecordingMeter()
         decisions = self.meter.counter("decisions", "", ("result",))
@@ -36,7 +36,7 @@ class World:
 
 async def test_a_valid_key_is_its_records_principal() -> None:
     """The tenant comes from the credential."""
-    world = World(KeyRecord(principal=CALLER))
+    world = World(Identity(principal=CALLER))
     assert await world.ask(f"Bearer {KEY.key}") is CALLER
     assert await world.ask(f"bearer  {KEY.key} ") is CALLER
     assert world.meter.total["decisions", "key"] == 2
@@ -73,7 +73,7 @@ async def test_the_administrators_key_belongs_to_no_tenant() -> None:
 )
 async def test_anything_else_is_refused_with_one_message(values: tuple[str, ...]) -> None:
     """No, malformed, unknown and ambiguous credentials are not told apart."""
-    world = World(KeyRecord(principal=CALLER))
+    world = World(Identity(principal=CALLER))
     with pytest.raises(AuthenticationFailed) as caught:
         await world.ask(*values)
     assert caught.value.message == CREDENTIAL_NEEDED
@@ -82,14 +82,14 @@ async def test_anything_else_is_refused_with_one_message(values: tuple[str, ...]
 
 async def test_a_revoked_key_is_refused() -> None:
     """Revoked is refused like unknown."""
-    world = World(KeyRecord(principal=CALLER, revoked=True))
+    world = World(Identity(principal=CALLER, revoked=True))
     with pytest.raises(AuthenticationFailed, match=CREDENTIAL_NEEDED):
         await world.ask(f"Bearer {KEY.key}")
 
 
 async def test_a_key_ends_at_its_expiry_to_the_second() -> None:
     """`expires_at` is the first moment at which the key no longer works."""
-    world = World(KeyRecord(principal=CALLER, expires_at=1_060.0))
+    world = World(Identity(principal=CALLER, expires_at=1_060.0))
     world.clock.now_s = 1_059.9
     assert await world.ask(f"Bearer {KEY.key}") is CALLER
     world.clock.now_s = 1_060.0
@@ -99,7 +99,7 @@ async def test_a_key_ends_at_its_expiry_to_the_second() -> None:
 
 async def test_authentication_is_closed_while_keys_cannot_be_checked() -> None:
     """A database that is away opens nothing, and does not call a valid key invalid."""
-    world = World(KeyRecord(principal=CALLER))
+    world = World(Identity(principal=CALLER))
     world.lookup.failing = RetryableError("away")
     with pytest.raises(RetryableError, match="away"):
         await world.ask(f"Bearer {KEY.key}")
@@ -133,7 +133,7 @@ def test_the_admin_key_is_not_shown_with_its_settings() -> None:
 
 async def test_a_key_may_stand_in_x_api_key() -> None:
     """Where Anthropic's clients put it; beside another credential it is ambiguous."""
-    world = World(KeyRecord(principal=CALLER))
+    world = World(Identity(principal=CALLER))
     key, admin = (b"x-api-key", KEY.key.encode()), (b"authorization", f"Bearer {ADMIN_KEY}".encode())
     assert await world.authenticator.authenticate([key]) is CALLER
     for ambiguous in ([key, admin], [key, key], [(b"x-api-key", b"")]):

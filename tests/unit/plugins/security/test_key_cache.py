@@ -7,21 +7,21 @@ import asyncio
 import pytest
 
 from plugins.contract.errors import RetryableError
-from plugins.contract.principal import KeyRecord, Principal
+from plugins.contract.principal import Identity, Principal
 from plugins.security.key_cache import KeyCache
-from unit.plugins.harness import FakeClock, FakeKeyLookup, eventually
+from unit.plugins.harness import FakeClock, FakeIdentityLookup, eventually
 
-RECORD = KeyRecord(principal=Principal(tenant_id=None))
-REVOKED = KeyRecord(principal=Principal(tenant_id=None), revoked=True)
+RECORD = Identity(principal=Principal(tenant_id=None))
+REVOKED = Identity(principal=Principal(tenant_id=None), revoked=True)
 
 
-def cached(lookup: FakeKeyLookup, clock: FakeClock, *, max_entries: int = 100, timeout_s: float = 5.0) -> KeyCache:
+def cached(lookup: FakeIdentityLookup, clock: FakeClock, *, max_entries: int = 100, timeout_s: float = 5.0) -> KeyCache:
     return KeyCache(lookup, max_age_s=1.0, max_entries=max_entries, timeout_s=timeout_s, clock=clock)
 
 
 async def test_a_key_is_looked_up_once_a_second() -> None:
     """Known and unknown keys alike."""
-    lookup, clock = FakeKeyLookup({b"a": RECORD}), FakeClock()
+    lookup, clock = FakeIdentityLookup({b"a": RECORD}), FakeClock()
     keys = cached(lookup, clock)
     for _ in range(10):
         assert await keys.find(b"a") is RECORD
@@ -35,7 +35,7 @@ async def test_a_key_is_looked_up_once_a_second() -> None:
 
 async def test_a_revoked_key_is_dead_within_a_second() -> None:
     """And a new one alive."""
-    lookup, clock = FakeKeyLookup({b"a": RECORD}), FakeClock()
+    lookup, clock = FakeIdentityLookup({b"a": RECORD}), FakeClock()
     keys = cached(lookup, clock)
     await keys.find(b"a")
     await keys.find(b"b")
@@ -47,7 +47,7 @@ async def test_a_revoked_key_is_dead_within_a_second() -> None:
 
 async def test_fifty_askers_share_one_lookup() -> None:
     """A key that everybody uses costs one query when its second is over."""
-    lookup = FakeKeyLookup({b"a": RECORD})
+    lookup = FakeIdentityLookup({b"a": RECORD})
     lookup.gate = asyncio.Event()
     keys = cached(lookup, FakeClock())
     asking = [asyncio.create_task(keys.find(b"a")) for _ in range(50)]
@@ -62,7 +62,7 @@ async def test_fifty_askers_share_one_lookup() -> None:
 
 async def test_an_answer_to_an_old_question_is_not_shared() -> None:
     """Who asks after a revocation never gets what was read over a second before."""
-    lookup, clock = FakeKeyLookup({b"a": RECORD}), FakeClock()
+    lookup, clock = FakeIdentityLookup({b"a": RECORD}), FakeClock()
     lookup.gate = asyncio.Event()
     keys = cached(lookup, clock)
     early = asyncio.create_task(keys.find(b"a"))
@@ -78,7 +78,7 @@ async def test_an_answer_to_an_old_question_is_not_shared() -> None:
 
 async def test_a_failed_lookup_is_not_remembered() -> None:
     """Each asker gets an exception of its own, and the next one asks again."""
-    lookup = FakeKeyLookup({b"a": RECORD})
+    lookup = FakeIdentityLookup({b"a": RECORD})
     lookup.failing = RetryableError("away", retry_after_s=3)
     keys = cached(lookup, FakeClock())
     failures = await asyncio.gather(*(keys.find(b"a") for _ in range(3)), return_exceptions=True)
@@ -90,7 +90,7 @@ async def test_a_failed_lookup_is_not_remembered() -> None:
 
 async def test_a_cached_key_does_not_outlive_its_second_when_the_database_is_away() -> None:
     """Authentication is closed then: an old answer is no answer."""
-    lookup, clock = FakeKeyLookup({b"a": RECORD}), FakeClock()
+    lookup, clock = FakeIdentityLookup({b"a": RECORD}), FakeClock()
     keys = cached(lookup, clock)
     await keys.find(b"a")
     lookup.failing = RetryableError("away")
@@ -102,7 +102,7 @@ async def test_a_cached_key_does_not_outlive_its_second_when_the_database_is_awa
 
 async def test_a_lookup_that_hangs_ends_in_a_retryable_error() -> None:
     """The wait has a time-out."""
-    lookup = FakeKeyLookup()
+    lookup = FakeIdentityLookup()
     lookup.gate = asyncio.Event()
     with pytest.raises(RetryableError, match="cannot be checked"):
         await cached(lookup, FakeClock(), timeout_s=0.01).find(b"a")
@@ -110,7 +110,7 @@ async def test_a_lookup_that_hangs_ends_in_a_retryable_error() -> None:
 
 async def test_guessing_does_not_push_out_keys_that_work() -> None:
     """Memory is bounded, and unknown keys have their own, smaller part of it."""
-    lookup, clock = FakeKeyLookup({b"a": RECORD}), FakeClock()
+    lookup, clock = FakeIdentityLookup({b"a": RECORD}), FakeClock()
     keys = cached(lookup, clock, max_entries=10)
     await keys.find(b"a")
     for n in range(1000):
@@ -122,7 +122,7 @@ async def test_guessing_does_not_push_out_keys_that_work() -> None:
 
 async def test_the_least_recently_used_key_goes_first() -> None:
     """At most `max_entries` known keys are kept."""
-    lookup = FakeKeyLookup({b"a": RECORD, b"b": RECORD, b"c": RECORD})
+    lookup = FakeIdentityLookup({b"a": RECORD, b"b": RECORD, b"c": RECORD})
     keys = cached(lookup, FakeClock(), max_entries=2)
     for key in (b"a", b"b", b"a", b"c", b"a", b"b"):
         await keys.find(key)
@@ -131,7 +131,7 @@ async def test_the_least_recently_used_key_goes_first() -> None:
 
 async def test_closing_cancels_what_is_under_way() -> None:
     """No task outlives the lifespan."""
-    lookup = FakeKeyLookup()
+    lookup = FakeIdentityLookup()
     lookup.gate = asyncio.Event()
     keys = cached(lookup, FakeClock())
     asking = asyncio.create_task(keys.find(b"a"))
@@ -145,8 +145,8 @@ async def test_a_late_answer_is_asked_for_again_not_for_ever() -> None:
     """Who comes between an answer and its landing, a second late because the loop was busy, starts a look-up anew."""
     clock = FakeClock()
 
-    class Late(FakeKeyLookup):
-        async def find(self, key_hash: bytes) -> KeyRecord | None:
+    class Late(FakeIdentityLookup):
+        async def find(self, key_hash: bytes) -> Identity | None:
             if not self.asked:
                 clock.now_s += 2
             return await super().find(key_hash)
@@ -154,7 +154,7 @@ async def test_a_late_answer_is_asked_for_again_not_for_ever() -> None:
     lookup = Late({b"a": RECORD})
     keys = cached(lookup, clock)
     early = asyncio.create_task(keys.find(b"a"))
-    late: list[asyncio.Task[KeyRecord | None]] = []
+    late: list[asyncio.Task[Identity | None]] = []
     # In the loop's turn between the look-up's end and its landing.
     asyncio.get_running_loop().call_soon(lambda: late.append(asyncio.create_task(keys.find(b"a"))))
     assert await early is RECORD

@@ -12,9 +12,9 @@ from litestar.testing import TestClient
 from plugins.contract.capabilities import Capabilities
 from plugins.contract.credentials import CREDENTIAL_NEEDED, generate_key
 from plugins.contract.errors import RetryableError
-from plugins.contract.principal import KeyId, KeyRecord, Principal, TenantId
+from plugins.contract.principal import KeyId, Identity, Principal, TenantId
 from plugins.security.plugin import SecurityPlugin
-from unit.plugins.harness import FakeKeyLookup, build
+from unit.plugins.harness import FakeIdentityLookup, build
 
 ENV = {"ADMIN_KEY": "0123456789abcdef0123456789abcdef"}
 KEY = generate_key()
@@ -45,9 +45,9 @@ async def nearly_open() -> None: ...
 HANDLERS = [who, write, open_to_all, nearly_open]
 
 
-def client(lookup: FakeKeyLookup) -> TestClient[Any]:
+def client(lookup: FakeIdentityLookup) -> TestClient[Any]:
     plugin = SecurityPlugin.from_env(ENV)
-    return TestClient(build([plugin], HANDLERS, given=Capabilities(key_lookup=lookup)))
+    return TestClient(build([plugin], HANDLERS, given=Capabilities(identity_lookup=lookup)))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def client(lookup: FakeKeyLookup) -> TestClient[Any]:
 )
 def test_a_route_without_a_credential_is_refused(method: str, path: str) -> None:
     """The error reaches the app's exception handlers, which render it."""
-    with client(FakeKeyLookup()) as api:
+    with client(FakeIdentityLookup()) as api:
         answer = api.request(method, path)
     assert answer.status_code == 401
     assert answer.json()["code"] == "invalid_api_key"
@@ -63,13 +63,13 @@ def test_a_route_without_a_credential_is_refused(method: str, path: str) -> None
 
 def test_a_key_in_the_query_is_not_a_credential() -> None:
     """Urls are logged and shared."""
-    with client(FakeKeyLookup({KEY.sha256: KeyRecord(principal=CALLER)})) as api:
+    with client(FakeIdentityLookup({KEY.sha256: Identity(principal=CALLER)})) as api:
         assert api.get("/who", params={"api_key": KEY.key, "access_token": KEY.key}).status_code == 401
 
 
 def test_a_valid_credential_is_the_requests_principal() -> None:
     """A key's, or the platform administrator's."""
-    with client(FakeKeyLookup({KEY.sha256: KeyRecord(principal=CALLER)})) as api:
+    with client(FakeIdentityLookup({KEY.sha256: Identity(principal=CALLER)})) as api:
         assert api.get("/who", headers={"authorization": f"Bearer {KEY.key}"}).json() == {
             "key": str(CALLER.key_id),
             "admin": "False",
@@ -79,7 +79,7 @@ def test_a_valid_credential_is_the_requests_principal() -> None:
 
 def test_a_public_route_knows_the_administrator_and_looks_up_nobody() -> None:
     """Health answers the administrator more, and no one slower: a key's look-up would wait for the database."""
-    lookup = FakeKeyLookup({KEY.sha256: KeyRecord(principal=CALLER)})
+    lookup = FakeIdentityLookup({KEY.sha256: Identity(principal=CALLER)})
     with client(lookup) as api:
         assert api.get("/open", headers={"authorization": f"Bearer {KEY.key}"}).json() == {"known": False}
         assert api.get("/open", headers={"authorization": f"Bearer {ENV['ADMIN_KEY']}"}).json() == {"known": True}
@@ -88,7 +88,7 @@ def test_a_public_route_knows_the_administrator_and_looks_up_nobody() -> None:
 
 def test_a_public_route_is_open_whatever_is_sent() -> None:
     """A probe has no key, and a wrong one does not matter."""
-    lookup = FakeKeyLookup()
+    lookup = FakeIdentityLookup()
     lookup.failing = RetryableError("away")
     with client(lookup) as api:
         assert api.get("/open").json() == {"known": False}
@@ -97,7 +97,7 @@ def test_a_public_route_is_open_whatever_is_sent() -> None:
 
 def test_requests_are_refused_as_retryable_while_the_database_is_away() -> None:
     """Authentication is closed: 503, not 401, so that clients come back."""
-    lookup = FakeKeyLookup()
+    lookup = FakeIdentityLookup()
     lookup.failing = RetryableError("away")
     with client(lookup) as api:
         assert api.get("/who", headers={"authorization": f"Bearer {KEY.key}"}).status_code == 503

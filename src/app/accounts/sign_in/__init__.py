@@ -1,0 +1,1 @@
+"""Signing in: a password for a short access token and a refresh token that is good once."""
