@@ -39,6 +39,7 @@ from typing import Self
 from litestar import get
 from litestar.middleware import ASGIMiddleware
 
+from plugins.contract.permissions import needs
 from plugins.contract.plugin import GatewayPlugin
 
 
@@ -57,11 +58,11 @@ class Plugin(GatewayPlugin):
         return cls()
 
     def on_app_init(self, app_config):
-        @get(["/v1/crash", "/crash"])
+        @get(["/v1/crash", "/crash"], opt=needs("self:read"))
         async def crash() -> None:
             raise ZeroDivisionError("hunter2")
 
-        @get(["/v1/numbered/{number:int}", "/numbered/{number:int}"])
+        @get(["/v1/numbered/{number:int}", "/numbered/{number:int}"], opt=needs("self:read"))
         async def numbered(number: int) -> int:
             return number
 

@@ -24,7 +24,7 @@ BRINGS: dict[str, dict[str, set[str]]] = {
     },
     "routes": {"observability": {"observability"}},
     "middleware": {"observability": {"observability"}, "security": {"security"}},
-    "tasks": {"observability": {"observability"}, "cache": {"cache"}},
+    "tasks": {"observability": {"observability"}, "cache": {"cache"}, "security": {"security"}},
     "threads": {"observability": {"observability"}},
 }
 """What each plugin that is on adds to the process, by kind. What is not in here, none of them may add."""

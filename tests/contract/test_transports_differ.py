@@ -83,7 +83,7 @@ def upstream() -> Iterator[Upstream]:
 async def both(upstream: Upstream) -> AsyncIterator[Both]:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # as cli.py and asgi.py do
     pool = Pool()
-    yield Both(upstream, BridgeTransport(NoLocalModel()), DirectTransport(pool.session, NoLocalModel()))
+    yield Both(upstream, BridgeTransport(NoLocalModel()), DirectTransport(pool.of, NoLocalModel()))
     await pool.close()
 
 

@@ -61,12 +61,17 @@ class AccessTokens:
                 [ALGORITHM],
                 audience=AUDIENCE,
                 issuer=ISSUER,
-                leeway=LEEWAY_S,
-                options={"require": ["exp", "nbf", "iat", "iss", "aud", "sub", "sid"]},
+                options={
+                    "require": ["exp", "nbf", "iat", "iss", "aud", "sub", "sid"],
+                    **dict.fromkeys(("verify_exp", "verify_nbf", "verify_iat"), False),
+                },
             )
-            claims = decoded["payload"]
+            claims, now = decoded["payload"], self._now()
+            begins, ends = max(float(claims["nbf"]), float(claims["iat"])), float(claims["exp"])
+            if not begins - LEEWAY_S <= now < ends + LEEWAY_S:
+                return None
             if decoded["header"].get("typ") != TYPE or "crit" in decoded["header"]:
                 return None
-            return SignedSession(UUID(hex=claims["sid"]), float(claims["exp"]))
+            return SignedSession(UUID(hex=claims["sid"]), ends)
         except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError, RecursionError):
             return None

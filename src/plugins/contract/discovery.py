@@ -31,7 +31,7 @@ BUILT_IN: Mapping[str, str] = {
 
 WITHOUT_PREFIX: Mapping[str, tuple[str, ...]] = {
     "observability": ("LOG_LEVEL",),
-    "security": ("ADMIN_KEY",),
+    "security": ("ADMIN_KEY", "OIDC_"),
     "resilience": ("CIRCUIT_BREAKER_", "RETRY_"),
 }
 """Settings of built-ins that have no `PLUGINS_<NAME>_` in front, or how they begin (`…_`): known while it is off."""

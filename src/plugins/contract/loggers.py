@@ -14,7 +14,7 @@ _CHATTY = ("asyncio", "httpx", "httpcore", "LiteLLM")
 
 OWN = (
     *("app", "chat", "database", "files", "http", "ingestion", "jobs", "llm", "metrics", "plugins", "process"),
-    *("runtime", "server", "upkeep", "wattos"),
+    *("runtime", "security", "server", "upkeep", "wattos"),
 )
 """What our loggers' names begin with. They alone write below info: at debug vendors' libraries write whole prompts."""
 

@@ -16,6 +16,7 @@ from app.llm.outcomes import LastOutcomes
 from app.operations.health.service import HealthService
 from app.runtime import Runtime
 from app.settings import read_settings
+from plugins.contract.capabilities import Capabilities
 from plugins.contract.errors import CircuitOpen
 from plugins.contract.health import HealthCheck
 from plugins.contract.nulls import NullMeter
@@ -45,9 +46,10 @@ def checks(
     models = [{"model_name": n, "litellm_params": {"model": f"openai/{n}", "api_key": "x"}} for n in ("one", "two")]
     file = tmp_path / "models.yaml"
     file.write_text(json.dumps({"model_list": models}))
-    env = {"DATA_DIR": str(tmp_path), **env}
+    env = {"DATA_DIR": str(tmp_path), "ADMIN_KEY": "k" * 32, **env}
     runtime = Runtime(read_settings(env), env)
-    return checks_of_server(runtime, load_catalog(file, env), guard or Breakers(), outcomes or LastOutcomes())
+    capabilities = Capabilities(guard=guard or Breakers(), credentials_covered_for_s=300.0)
+    return checks_of_server(runtime, load_catalog(file, env), capabilities, outcomes or LastOutcomes())
 
 
 def targets(

@@ -22,7 +22,7 @@ class Queue:
     """A database's queue, written to as its owner, and the check of a process on it."""
 
     def __init__(self, owner: psycopg.AsyncConnection, database: Database, data_dir: Path) -> None:
-        env = {"DATA_DIR": str(data_dir), "MAX_JOB_WAIT_S": "60"}
+        env = {"ADMIN_KEY": "k" * 32, "DATA_DIR": str(data_dir), "MAX_JOB_WAIT_S": "60"}
         runtime = Runtime(read_settings(env), env)
         runtime.database = database
         (self._check,) = [check for check in checks_of_worker(runtime) if check.name == "job queue"]

@@ -32,8 +32,10 @@ def _another_value(setting: Setting) -> Any:
     if isinstance(of, inspect.IntType | inspect.FloatType):
         assert of.le is not None
         return of.le - 1 if setting.default == of.le else of.le
-    if setting.variable == "ADMIN_KEY":
+    if setting.variable in ("ADMIN_KEY", "JWT_SECRET"):
         return STRONG
+    if setting.variable == "OIDC_ISSUER":
+        return "https://login.example.org/realm"
     return "postgresql://db/wattos" if "postgresql" in setting.allowed else "some/path"
 
 

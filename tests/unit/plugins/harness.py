@@ -7,8 +7,9 @@ import json
 import math
 import time
 from collections import Counter as Tally
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import httpx
 import uvicorn
@@ -106,17 +107,23 @@ class RecordingSlowLog:
 
 
 class FakeIdentityLookup:
-    """Knows what `records` holds. `asked` are the hashes in order; `failing` is raised; `gate` holds answers back."""
+    """Knows what `records` holds. `asked` are the handles in order; `failing` is raised; `gate` holds answers back."""
 
     def __init__(self, records: dict[bytes, Identity] | None = None) -> None:
         self.records = records or {}
         self.asked: list[bytes] = []
         self.failing: Exception | None = None
         self.gate: asyncio.Event | None = None
+        self.uses: dict[UUID, float] = {}
 
-    async def find(self, key_hash: bytes) -> Identity | None:
-        self.asked.append(key_hash)
-        found = self.records.get(key_hash)  # the answer is of the time of the question, as a database's is
+    async def used(self, keys: Mapping[UUID, float]) -> None:
+        if self.failing is not None:
+            raise self.failing
+        self.uses |= keys
+
+    async def find(self, handle: bytes) -> Identity | None:
+        self.asked.append(handle)
+        found = self.records.get(handle)  # the answer is of the time of the question, as a database's is
         if self.gate is not None:
             await self.gate.wait()
         if self.failing is not None:

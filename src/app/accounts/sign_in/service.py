@@ -62,6 +62,7 @@ class SignInService:
             raise SignInFailed(WRONG)
         async with self._database.role(Role.SIGN_IN) as session:
             await store.forget_failures(session, name)
+            await store.take_back_failure(session, [subject for subject in limits if subject != name])
         return await self._begun(actor, found.tenant_id, found.user_id)
 
     async def refresh(self, actor: Actor, refresh_token: str) -> Tokens:
@@ -100,6 +101,7 @@ class SignInService:
         tenant_id, user_id = self._user_of(principal)
         if principal.session_id is None:
             raise PermissionDenied("sign in to change your password")
+        require_strong(new)
         subject = throttle.name_subject("own password", user_id.hex)
         limits = {subject: throttle.FREE_FAILURES}
         async with self._database.role(Role.SIGN_IN) as session:
@@ -111,7 +113,6 @@ class SignInService:
             raise SignInBlocked("too many wrong passwords: wait", retry_after_s=waiting_s)
         if not await self._passwords.is_right(current, None if found is None else found.password_hash):
             raise SignInFailed("the current password is wrong")
-        require_strong(new)
         password_hash = await self._passwords.hash(new)
         async with self._database.tenant(tenant_id) as session:
             await users.update_user(session, tenant_id, user_id, {"password_hash": password_hash})

@@ -68,6 +68,14 @@ async def forget_failures(session: AsyncSession, subject: bytes) -> None:
     await session.execute(delete(SignInFailureRow).where(SignInFailureRow.subject == subject))
 
 
+async def take_back_failure(session: AsyncSession, subjects: Sequence[bytes]) -> None:
+    """It was none. In the role that signs in."""
+    row = SignInFailureRow
+    await session.execute(
+        update(row).where(row.subject.in_(subjects), row.n_failures > 0).values(n_failures=row.n_failures - 1)
+    )
+
+
 async def insert_session(session: AsyncSession, made: Session) -> None:
     await session.execute(
         insert(SessionRow).values(

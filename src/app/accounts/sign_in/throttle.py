@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 FREE_FAILURES: Final = 5
-FREE_FAILURES_OF_ADDRESS: Final = 50
+FREE_FAILURES_OF_ADDRESS: Final = 100
 FIRST_WAIT_S: Final = 15.0
 MAX_WAIT_S: Final = 900.0
 FORGOTTEN_AFTER: Final = timedelta(hours=24)

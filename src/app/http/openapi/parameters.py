@@ -27,7 +27,9 @@ IN_QUERY: dict[str, str] = {
     "order": "By time of creation.",
     "purpose": "Files of this purpose only.",
     "filter": "Files in this state only.",
-    "tenant_id": "Whose keys.",
+    "tenant_id": "Whose; your own tenant if you belong to one, so this is for the platform's administrator.",
+    "action": "Events of this kind only, as `key.created`.",
+    "erase": "Whether the audit log forgets who it was, too.",
 }
 """What a parameter is that several lists have."""
 

@@ -46,7 +46,7 @@ def upstream(vendor: Upstream) -> Upstream:
 @pytest.fixture
 async def transport() -> AsyncIterator[AnthropicTransport]:
     pool = Pool()
-    yield AnthropicTransport(pool.session)
+    yield AnthropicTransport(pool.of)
     await pool.close()
 
 

@@ -6,11 +6,15 @@ import uuid
 
 import pytest
 
-from plugins.contract.credentials import CREDENTIAL_NEEDED, generate_key
+from plugins.contract.access_tokens import AccessTokens
+from plugins.contract.credentials import CREDENTIAL_NEEDED, generate_key, key_handle, session_handle
 from plugins.contract.errors import AuthenticationFailed, RetryableError, SettingsError
-from plugins.contract.principal import KeyId, Identity, Principal, TenantId
+from plugins.contract.nulls import NullChangeFeed
+from plugins.contract.principal import Identity, KeyId, Principal, TenantId
 from plugins.security.authenticator import Authenticator
-from plugins.security.config import AdminSettings, load
+from plugins.security.config import AdminSettings, SecuritySettings, load
+from plugins.security.identities import Identities
+from plugins.security.tokens import Tokens
 from unit.plugins.harness import FakeClock, FakeIdentityLookup, RecordingMeter
 
 ADMIN_KEY = "0123456789abcdef0123456789abcdef"
@@ -22,11 +26,14 @@ pytestmark = pytest.mark.requirement("SEC-2")
 
 class World:
     def __init__(self, record: Identity | None = None) -> None:
-        self.lookup = FakeIdentityLookup({} if record is None else {KEY.sha256: record})
+        self.lookup = FakeIdentityLookup({} if record is None else {key_handle(KEY.sha256): record})
         self.clock = FakeClock()
         self.meter = RecordingMeter()
         decisions = self.meter.counter("decisions", "", ("result",))
-        self.authenticator = Authenticator(ADMIN_KEY, self.lookup, decisions, self.clock)
+        self.identities = Identities(self.lookup, NullChangeFeed(), SecuritySettings())
+        self.tokens = AccessTokens("s" * 32, ttl_s=60, now=self.clock)
+        tokens = Tokens(self.tokens, None, None)
+        self.authenticator = Authenticator(ADMIN_KEY, self.identities, tokens, decisions, self.clock)
 
     async def ask(self, *values: str) -> Principal:
         return await self.authenticator.authenticate(
@@ -139,3 +146,33 @@ async def test_a_key_may_stand_in_x_api_key() -> None:
     for ambiguous in ([key, admin], [key, key], [(b"x-api-key", b"")]):
         with pytest.raises(AuthenticationFailed):
             await world.authenticator.authenticate(ambiguous)
+
+
+async def test_when_a_key_was_last_used_is_told_now_and_then() -> None:
+    """Not with each request; what could not be told is told the next time."""
+    world = World(Identity(principal=CALLER))
+    world.clock.now_s = 1_000.0
+    await world.ask(f"Bearer {KEY.key}")
+    world.clock.now_s = 1_001.0
+    await world.ask(f"Bearer {KEY.key}")
+    assert world.lookup.uses == {}
+    world.lookup.failing = RetryableError("away")
+    await world.identities.tell_uses()
+    world.lookup.failing = None
+    await world.identities.tell_uses()
+    assert world.lookup.uses == {CALLER.key_id: 1_001.0}
+
+
+async def test_an_access_token_is_its_sessions_principal() -> None:
+    """It says which session; who that is, and whether it lives, is looked up. A session has no key that was used."""
+    session, user = uuid.uuid4(), Principal(tenant_id=TenantId(uuid.uuid4()), user_id=uuid.uuid4())
+    world = World()
+    world.clock.now_s = 1_000.0
+    world.lookup.records[session_handle(session)] = Identity(principal=user)
+    token = world.tokens.issue(session, uuid.uuid4())
+    assert await world.ask(f"Bearer {token}") is user
+    assert await world.ask(f"Bearer {token}") is user
+    assert (world.meter.total["decisions", "user"], world.identities.uses) == (2, {})
+    world.clock.now_s = 1_066.0
+    with pytest.raises(AuthenticationFailed):
+        await world.ask(f"Bearer {token}")

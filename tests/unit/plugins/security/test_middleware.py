@@ -10,26 +10,27 @@ from litestar import Request, get, post
 from litestar.testing import TestClient
 
 from plugins.contract.capabilities import Capabilities
-from plugins.contract.credentials import CREDENTIAL_NEEDED, generate_key
+from plugins.contract.credentials import CREDENTIAL_NEEDED, generate_key, key_handle
 from plugins.contract.errors import RetryableError
-from plugins.contract.principal import KeyId, Identity, Principal, TenantId
+from plugins.contract.permissions import needs
+from plugins.contract.principal import Identity, KeyId, Principal, TenantId
 from plugins.security.plugin import SecurityPlugin
 from unit.plugins.harness import FakeIdentityLookup, build
 
 ENV = {"ADMIN_KEY": "0123456789abcdef0123456789abcdef"}
 KEY = generate_key()
-CALLER = Principal(tenant_id=TenantId(uuid.uuid4()), key_id=KeyId(uuid.uuid4()))
+CALLER = Principal(tenant_id=TenantId(uuid.uuid4()), key_id=KeyId(uuid.uuid4()), permissions=frozenset({"models:use"}))
 
 pytestmark = pytest.mark.requirement("SEC-2")
 
 
-@get("/who")
+@get("/who", opt=needs("models:use"))
 async def who(request: Request[Any, Any, Any]) -> dict[str, str]:
     principal: Principal = request.scope["state"]["principal"]
     return {"key": str(principal.key_id), "admin": str(principal.is_platform_admin)}
 
 
-@post("/write")
+@post("/write", opt=needs("documents:write"))
 async def write() -> None: ...
 
 
@@ -42,7 +43,11 @@ async def open_to_all(request: Request[Any, Any, Any]) -> dict[str, bool]:
 async def nearly_open() -> None: ...
 
 
-HANDLERS = [who, write, open_to_all, nearly_open]
+@get("/unsaid")
+async def unsaid() -> None: ...
+
+
+HANDLERS = [who, write, open_to_all, nearly_open, unsaid]
 
 
 def client(lookup: FakeIdentityLookup) -> TestClient[Any]:
@@ -63,13 +68,13 @@ def test_a_route_without_a_credential_is_refused(method: str, path: str) -> None
 
 def test_a_key_in_the_query_is_not_a_credential() -> None:
     """Urls are logged and shared."""
-    with client(FakeIdentityLookup({KEY.sha256: Identity(principal=CALLER)})) as api:
+    with client(FakeIdentityLookup({key_handle(KEY.sha256): Identity(principal=CALLER)})) as api:
         assert api.get("/who", params={"api_key": KEY.key, "access_token": KEY.key}).status_code == 401
 
 
 def test_a_valid_credential_is_the_requests_principal() -> None:
     """A key's, or the platform administrator's."""
-    with client(FakeIdentityLookup({KEY.sha256: Identity(principal=CALLER)})) as api:
+    with client(FakeIdentityLookup({key_handle(KEY.sha256): Identity(principal=CALLER)})) as api:
         assert api.get("/who", headers={"authorization": f"Bearer {KEY.key}"}).json() == {
             "key": str(CALLER.key_id),
             "admin": "False",
@@ -79,7 +84,7 @@ def test_a_valid_credential_is_the_requests_principal() -> None:
 
 def test_a_public_route_knows_the_administrator_and_looks_up_nobody() -> None:
     """Health answers the administrator more, and no one slower: a key's look-up would wait for the database."""
-    lookup = FakeIdentityLookup({KEY.sha256: Identity(principal=CALLER)})
+    lookup = FakeIdentityLookup({key_handle(KEY.sha256): Identity(principal=CALLER)})
     with client(lookup) as api:
         assert api.get("/open", headers={"authorization": f"Bearer {KEY.key}"}).json() == {"known": False}
         assert api.get("/open", headers={"authorization": f"Bearer {ENV['ADMIN_KEY']}"}).json() == {"known": True}
@@ -108,3 +113,15 @@ def test_nobody_is_anonymous_once_the_plugin_is_on() -> None:
     capabilities = SecurityPlugin.from_env(ENV).contribute(Capabilities())
     assert capabilities.anonymous is None
     assert CREDENTIAL_NEEDED.startswith("a valid API key is needed")
+
+
+def test_a_route_asks_for_its_permission() -> None:
+    """One that says none is the platform administrator's: forgetting it opens nothing."""
+    lookup = FakeIdentityLookup({key_handle(KEY.sha256): Identity(principal=CALLER)})
+    with client(lookup) as api:
+        mine, admin = ({"authorization": f"Bearer {key}"} for key in (KEY.key, ENV["ADMIN_KEY"]))
+        assert api.get("/who", headers=mine).status_code == 200
+        for method, path in (("POST", "/write"), ("GET", "/unsaid"), ("GET", "/nearly-open")):
+            refused = api.request(method, path, headers=mine)
+            assert refused.json()["code"] == "permission_denied"
+            assert api.request(method, path, headers=admin).is_success

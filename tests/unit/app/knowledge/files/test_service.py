@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.service import AccountsService
+from app.audit.model import COMMAND_LINE
 from app.database.engine import Database
 from app.database.errors import DatabaseUnavailable
 from app.database.paging import PageRequest
@@ -187,7 +188,7 @@ async def test_a_deleted_file_is_gone_with_its_bytes_and_its_text(
 async def test_another_tenants_file_is_not_there(files: FilesService, database: Database, tmp_path: Path) -> None:
     """For reading, for its bytes, for deletion and in the list."""
     stored = await upload(files, b"secret")
-    other = TenantId((await AccountsService(database).create_tenant(name="b", slug="b")).id)
+    other = TenantId((await AccountsService(database).create_tenant(COMMAND_LINE, name="b", slug="b")).id)
     for asked in (files.get, files.content, files.delete):
         with pytest.raises(NotFound):
             await asked(other, stored.id)

@@ -1,22 +1,54 @@
-"""Keys from memory: fast, bounded, and never more than a second behind the database."""
+"""Answers from memory: fast, bounded, and never more than a second behind a database that can be heard."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from plugins.contract.errors import RetryableError
 from plugins.contract.principal import Identity, Principal
-from plugins.security.key_cache import KeyCache
+from plugins.contract.remembered import Remembered
 from unit.plugins.harness import FakeClock, FakeIdentityLookup, eventually
 
 RECORD = Identity(principal=Principal(tenant_id=None))
 REVOKED = Identity(principal=Principal(tenant_id=None), revoked=True)
 
 
-def cached(lookup: FakeIdentityLookup, clock: FakeClock, *, max_entries: int = 100, timeout_s: float = 5.0) -> KeyCache:
-    return KeyCache(lookup, max_age_s=1.0, max_entries=max_entries, timeout_s=timeout_s, clock=clock)
+class Feed:
+    """A `ChangeFeed` that was heard from `since_s` to `until_s`."""
+
+    def __init__(self) -> None:
+        self.since_s = float("inf")
+        self.until_s = float("-inf")
+        self.tell: Callable[[bytes], None] = lambda handle: None
+
+    def subscribe(self, on_change: Callable[[bytes], None]) -> None:
+        self.tell = on_change
+
+    def vouched_until(self, asked_at_s: float) -> float:
+        return max(asked_at_s, self.until_s) if asked_at_s >= self.since_s else asked_at_s
+
+
+def cached(
+    lookup: FakeIdentityLookup,
+    clock: FakeClock,
+    *,
+    feed: Feed | None = None,
+    max_entries: int = 100,
+    timeout_s: float = 5.0,
+    max_stale_s: float = 0.0,
+) -> Remembered[Identity]:
+    return Remembered(
+        lookup.find,
+        feed or Feed(),
+        max_age_s=1.0,
+        max_stale_s=max_stale_s,
+        max_entries=max_entries,
+        timeout_s=timeout_s,
+        clock=clock,
+    )
 
 
 async def test_a_key_is_looked_up_once_a_second() -> None:
@@ -96,7 +128,7 @@ async def test_a_cached_key_does_not_outlive_its_second_when_the_database_is_awa
     lookup.failing = RetryableError("away")
     assert await keys.find(b"a") is RECORD
     clock.now_s += 1.001
-    with pytest.raises(RetryableError, match="away"):
+    with pytest.raises(RetryableError, match="cannot be checked"):
         await keys.find(b"a")
 
 
@@ -146,10 +178,10 @@ async def test_a_late_answer_is_asked_for_again_not_for_ever() -> None:
     clock = FakeClock()
 
     class Late(FakeIdentityLookup):
-        async def find(self, key_hash: bytes) -> Identity | None:
+        async def find(self, handle: bytes) -> Identity | None:
             if not self.asked:
                 clock.now_s += 2
-            return await super().find(key_hash)
+            return await super().find(handle)
 
     lookup = Late({b"a": RECORD})
     keys = cached(lookup, clock)
@@ -160,3 +192,104 @@ async def test_a_late_answer_is_asked_for_again_not_for_ever() -> None:
     assert await early is RECORD
     assert await late[0] is RECORD
     assert lookup.asked == [b"a", b"a"]
+
+
+async def test_what_is_heard_is_asked_for_once() -> None:
+    """As long as every change is told, an answer is right until it is told of."""
+    lookup, clock, feed = FakeIdentityLookup({b"a": RECORD}), FakeClock(), Feed()
+    keys = cached(lookup, clock, feed=feed)
+    feed.since_s = clock.now_s
+    for _ in range(50):
+        assert await keys.find(b"a") is RECORD
+        assert await keys.find(b"b") is None
+        clock.now_s += 1
+        feed.until_s = clock.now_s - 0.5
+    assert lookup.asked == [b"a", b"b"]
+    lookup.records = {b"a": REVOKED, b"b": RECORD}
+    feed.tell(b"a")
+    feed.tell(b"b")
+    assert await keys.find(b"a") is REVOKED
+    assert await keys.find(b"b") is RECORD
+
+
+async def test_silence_ends_trust_after_a_second() -> None:
+    """A feed that is not heard vouches for nothing: what was missed meanwhile is asked for."""
+    lookup, clock, feed = FakeIdentityLookup({b"a": RECORD}), FakeClock(), Feed()
+    keys = cached(lookup, clock, feed=feed)
+    feed.since_s = clock.now_s
+    await keys.find(b"a")
+    feed.until_s = clock.now_s = clock.now_s + 10
+    assert await keys.find(b"a") is RECORD
+    lookup.records = {b"a": REVOKED}
+    clock.now_s += 1.001
+    assert await keys.find(b"a") is REVOKED
+
+
+async def test_a_new_connection_vouches_for_nothing_of_before() -> None:
+    """What changed between the two was told to nobody."""
+    lookup, clock, feed = FakeIdentityLookup({b"a": RECORD}), FakeClock(), Feed()
+    keys = cached(lookup, clock, feed=feed)
+    feed.since_s = clock.now_s
+    await keys.find(b"a")
+    lookup.records = {b"a": REVOKED}
+    clock.now_s += 30
+    feed.since_s = feed.until_s = clock.now_s
+    assert await keys.find(b"a") is REVOKED
+
+
+async def test_a_change_told_while_it_is_asked_for_is_not_overwritten_by_the_old_answer() -> None:
+    """The answer on its way is of before."""
+    lookup, clock, feed = FakeIdentityLookup({b"a": RECORD}), FakeClock(), Feed()
+    lookup.gate = asyncio.Event()
+    keys = cached(lookup, clock, feed=feed)
+    feed.since_s = feed.until_s = clock.now_s
+    early = asyncio.create_task(keys.find(b"a"))
+    await eventually(lambda: len(lookup.asked) == 1)
+    lookup.records = {b"a": REVOKED}
+    feed.tell(b"a")
+    lookup.gate.set()
+    assert await early is RECORD
+    assert await keys.find(b"a") is REVOKED
+
+
+async def test_what_is_known_outlives_the_database_for_a_while() -> None:
+    """Known credentials are taken for `max_stale_s` more; unknown ones are not; and nobody waits for it each time."""
+    lookup, clock = FakeIdentityLookup({b"a": RECORD}), FakeClock()
+    keys = cached(lookup, clock, max_stale_s=300.0)
+    await keys.find(b"a")
+    lookup.failing = RetryableError("away")
+    for _ in range(290):
+        clock.now_s += 1
+        assert await keys.find(b"a") is RECORD
+        with pytest.raises(RetryableError):
+            await keys.find(b"b")
+    clock.now_s += 11
+    with pytest.raises(RetryableError):
+        await keys.find(b"a")
+    lookup.failing = None
+    assert await keys.find(b"a") is RECORD
+
+
+async def test_a_slow_database_keeps_nobody_waiting_for_what_is_known() -> None:
+    """A fifth of a second the first, then not at all for a second."""
+    lookup, clock = FakeIdentityLookup({b"a": RECORD}), FakeClock()
+    keys = cached(lookup, clock, max_stale_s=300.0)
+    await keys.find(b"a")
+    lookup.gate = asyncio.Event()
+    clock.now_s += 2
+    before_s = asyncio.get_running_loop().time()
+    for _ in range(100):
+        assert await keys.find(b"a") is RECORD
+    assert asyncio.get_running_loop().time() - before_s < 1
+    await keys.close()
+
+
+async def test_a_revoked_answer_is_not_served_when_the_database_goes_away() -> None:
+    """It was told that it changed: then what was known is known to be wrong."""
+    lookup, clock, feed = FakeIdentityLookup({b"a": RECORD}), FakeClock(), Feed()
+    keys = cached(lookup, clock, feed=feed, max_stale_s=300.0)
+    await keys.find(b"a")
+    feed.tell(b"a")
+    lookup.failing = RetryableError("away")
+    with pytest.raises(RetryableError):
+        await keys.find(b"a")
