@@ -62,14 +62,13 @@ class KeySet:
 
     async def key_for(self, kid: str | None, algorithm: str) -> SigningKey | None:
         """None for a key that the provider does not have. Raises: RetryableError when it never said which it has."""
-        age_s = self._clock() - self._fetched_s
-        found = self._find(kid, algorithm) if age_s <= STALE_S else None
-        if found is None or age_s > STALE_S:
+        found = self._find(kid, algorithm)
+        if found is None:
             await self._fetch_anew()
             found = self._find(kid, algorithm)
-        elif age_s > FRESH_S:
+        elif self._age_s() > FRESH_S:
             self._begin()
-        if found is None and self._clock() - self._fetched_s > STALE_S:
+        if self._age_s() > STALE_S:
             raise RetryableError("the provider's keys cannot be had at the moment", retry_after_s=ASK_AGAIN_S)
         return found
 
@@ -78,7 +77,12 @@ class KeySet:
             self._fetching.cancel()
             await asyncio.gather(self._fetching, return_exceptions=True)
 
+    def _age_s(self) -> float:
+        return self._clock() - self._fetched_s
+
     def _find(self, kid: str | None, algorithm: str) -> SigningKey | None:
+        if self._age_s() > STALE_S:
+            return None
         fitting = [key for key in self._keys if algorithm in key.algorithms and (kid is None or key.kid == kid)]
         return fitting[0] if len(fitting) == 1 else None
 
