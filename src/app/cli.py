@@ -178,11 +178,12 @@ def audit() -> None:
 
 
 @audit.command("verify")
-def audit_verify() -> None:
+@click.option("--heads", type=click.Path(path_type=Path), help="What it printed before, kept elsewhere.")
+def audit_verify(heads: Path | None) -> None:
     """Recompute every chain; exit 1 if an event was changed, removed or inserted. Prints each chain's head."""
     from app.commands import verify_audit
 
-    _run(verify_audit)
+    _run(verify_audit, heads)
 
 
 @main.group()

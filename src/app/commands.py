@@ -6,6 +6,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol, TypeVar
 from uuid import UUID
 
@@ -13,7 +14,7 @@ import msgspec
 import rich_click as click
 
 from app.database.paging import PageRequest, Rows
-from app.errors import NotFound
+from app.errors import InvalidRequest, NotFound
 from app.ids import decode_id, encode_id
 from app.settings import read_settings
 from plugins.contract.permissions import EVERYTHING, Permission
@@ -169,20 +170,32 @@ async def create_user(env: Mapping[str, str], slug: str, email: str, role: Role,
         click.echo(encode_id("user", user.id))
 
 
-async def verify_audit(env: Mapping[str, str]) -> None:
-    """Prints each chain and its head. Raises: BrokenAuditLog that says what is wrong, and where."""
+async def verify_audit(env: Mapping[str, str], heads: Path | None) -> None:
+    """Prints each chain and its head. `heads`: what it printed before. Raises: BrokenAuditLog that says what is wrong."""
     from app.runtime import open_database
 
     async with open_database(read_settings(env)) as database:
         from app.audit.verify import BrokenAuditLog, verify
 
         broken: list[str] = []
-        async for chain in verify(database):
+        async for chain in verify(database, _heads_in(heads)):
             name = encode_id("ten", chain.tenant_id)
-            click.echo(f"{name}  {chain.n_events:>8} events  {chain.head.hex()}  {chain.broken or 'whole'}")
+            click.echo(f"{name}  {chain.n_events:>8} events  {chain.head.hex() or '-'}  {chain.broken or 'whole'}")
             broken += [] if chain.broken is None else [f"{name}: {chain.broken}"]
         if broken:
             raise BrokenAuditLog("; ".join(broken))
+
+
+def _heads_in(file: Path | None) -> dict[UUID, tuple[int, bytes]]:
+    """Raises: InvalidRequest for a file that is no output of `wattos audit verify`."""
+    found: dict[UUID, tuple[int, bytes]] = {}
+    try:
+        for line in file.read_text().splitlines() if file else ():
+            name, n_events, _, head, *_ = line.split()
+            found[decode_id("ten", name)] = (int(n_events), bytes.fromhex(head))
+    except (OSError, ValueError, NotFound) as exc:
+        raise InvalidRequest(f"{file} holds no heads as `wattos audit verify` prints them ({exc})") from None
+    return found
 
 
 async def rotate_secrets(env: Mapping[str, str]) -> None:

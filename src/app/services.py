@@ -9,6 +9,7 @@ from app.accounts.passwords import Passwords
 from app.accounts.service import AccountsService
 from app.accounts.sign_in.service import SignInService
 from app.accounts.users.service import UsersService
+from app.audit.record import AuditLog
 from app.chat.extractive import ExtractiveTransport
 from app.chat.service import ChatService
 from app.completions.adapter import AsCompletions
@@ -94,6 +95,7 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
         ),
         "provider_keys": runtime.provider_keys,
         "audit": AuditService(runtime.database),
+        "audit_log": AuditLog(runtime.database),
     }
 
 

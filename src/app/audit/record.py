@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit import store
 from app.audit.model import NOBODY, PERSONAL, Actor, Change
 from app.audit.store import Personal
+from app.database.engine import Database
 from app.ids import new_id
 
 PSEUDONYM = "pseudonym:"
@@ -47,6 +48,18 @@ async def record(session: AsyncSession, tenant_id: UUID, actor: Actor, change: C
         "subject": {"kind": change.kind, "id": stands_for.get(("subject",), change.id.hex if change.id else None)},
     }
     await store.append(session, new_id(), msgspec.json.encode(event, order="deterministic").decode())
+
+
+class AuditLog:
+    """For what is no change in the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def note(self, tenant_id: UUID, actor: Actor, change: Change) -> None:
+        """Raises: DatabaseUnavailable."""
+        async with self._database.tenant(tenant_id) as session:
+            await record(session, tenant_id, actor, change)
 
 
 async def _stand_ins(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from uuid import UUID
 
 import msgspec
@@ -37,21 +37,32 @@ def next_hash(before: bytes, event: Stored) -> bytes:
     return hashlib.sha256(before + line.encode()).digest()
 
 
-async def verify(database: Database) -> AsyncIterator[ChainState]:
-    """Every chain, in one transaction that sees one state of the log, however many events come meanwhile."""
+Heads = Mapping[UUID, tuple[int, bytes]]
+"""How many events a chain had, and the hash of the last."""
+
+
+async def verify(database: Database, known: Heads | None = None) -> AsyncIterator[ChainState]:
+    """Every chain, in one transaction that sees one state of the log, however many events come meanwhile.
+
+    `known`: heads of before. A chain that no longer goes through its own was made anew, with right hashes or cut off.
+    """
+    known = known or {}
     async with database.role(Role.PLATFORM) as session:
         await session.execute(text("set transaction isolation level repeatable read"))
-        for tenant_id, sequence, head in await store.heads(session):
-            state = await _followed(tenant_id, store.chain(session, tenant_id))
+        found = {tenant_id: (sequence, head) for tenant_id, sequence, head in await store.heads(session)}
+        for tenant_id in sorted({*found, *known}):
+            sequence, head = found.get(tenant_id, (0, b""))
+            state = await _followed(tenant_id, store.chain(session, tenant_id), known.get(tenant_id, (0, b"")))
             if state.broken is None and (state.n_events, state.head) != (sequence, head):
                 lost = f"it should end with event {sequence}, and ends with {state.n_events}"
                 state = msgspec.structs.replace(state, broken=f"events were removed from its end, or its head: {lost}")
             yield state
 
 
-async def _followed(tenant_id: UUID, events: AsyncIterator[Stored]) -> ChainState:
+async def _followed(tenant_id: UUID, events: AsyncIterator[Stored], known: tuple[int, bytes]) -> ChainState:
     """Up to the first event that does not follow from the one before."""
     before, n_events = b"", 0
+    is_through = known[0] == 0
     async for event in events:
         broken = None
         if event.sequence != n_events + 1:
@@ -64,4 +75,6 @@ async def _followed(tenant_id: UUID, events: AsyncIterator[Stored]) -> ChainStat
         if broken is not None:
             return ChainState(tenant_id=tenant_id, n_events=n_events, head=before, broken=broken)
         before, n_events = event.hash, event.sequence
-    return ChainState(tenant_id=tenant_id, n_events=n_events, head=before)
+        is_through = is_through or known == (n_events, before)
+    made_anew = None if is_through else f"it was made anew: event {known[0]} is not the one that it was"
+    return ChainState(tenant_id=tenant_id, n_events=n_events, head=before, broken=made_anew)

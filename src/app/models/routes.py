@@ -6,11 +6,12 @@ from typing import Literal
 import msgspec
 from litestar import get, post
 
+from app.audit.model import PLATFORM_CHAIN, Actor, Change
+from app.audit.record import AuditLog
 from app.errors import ModelNotFound
 from app.http.openapi.describe import described
 from app.llm.reload import Reloader
 from app.llm.routing import Router
-from plugins.contract.errors import PermissionDenied
 from plugins.contract.principal import Principal
 
 
@@ -65,9 +66,8 @@ async def retrieve_model(model: str, principal: Principal, router: Router) -> Mo
     tags=["models"],
     opt=described(needs="platform:manage", codes=("invalid_models_config",)),
 )
-async def reload_models(principal: Principal, reloader: Reloader) -> Reloaded:
+async def reload_models(actor: Actor, reloader: Reloader, audit_log: AuditLog) -> Reloaded:
     """Read the file of MODELS_CONFIG again, as SIGHUP does. For the platform's administrator."""
-    if not principal.is_platform_admin:
-        raise PermissionDenied("only the administrator's key may do this")
     loaded = await reloader.reload()
+    await audit_log.note(PLATFORM_CHAIN, actor, Change(action="models.reloaded", kind="models"))
     return Reloaded(loaded_at=loaded.loaded_at, aliases=loaded.aliases, warnings=loaded.warnings)
