@@ -171,7 +171,7 @@ async def create_user(env: Mapping[str, str], slug: str, email: str, role: Role,
 
 
 async def verify_audit(env: Mapping[str, str], heads: Path | None) -> None:
-    """Prints each chain and its head. `heads`: what it printed before. Raises: BrokenAuditLog that says what is wrong."""
+    """Prints each chain and its head. `heads`: what it printed before. Raises: BrokenAuditLog."""
     from app.runtime import open_database
 
     async with open_database(read_settings(env)) as database:
@@ -192,7 +192,7 @@ def _heads_in(file: Path | None) -> dict[UUID, tuple[int, bytes]]:
     try:
         for line in file.read_text().splitlines() if file else ():
             name, n_events, _, head, *_ = line.split()
-            found[decode_id("ten", name)] = (int(n_events), bytes.fromhex(head))
+            found[decode_id("ten", name)] = (int(n_events), bytes.fromhex(head.strip("-")))
     except (OSError, ValueError, NotFound) as exc:
         raise InvalidRequest(f"{file} holds no heads as `wattos audit verify` prints them ({exc})") from None
     return found

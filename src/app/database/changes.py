@@ -104,7 +104,8 @@ class ChangeListener:
                 async with asyncio.timeout(SILENCE_S):
                     await connection.execute("select 1")
                 self._until_s = asked_at_s
-                await asyncio.sleep(HEARTBEAT_S)
+                async for _ in connection.notifies(timeout=HEARTBEAT_S):
+                    pass  # `_heard` has it already
         finally:
             with contextlib.suppress(psycopg.Error, OSError):
                 await connection.close()

@@ -82,6 +82,7 @@ class ProviderKeysService:
                 await record(session, tenant_id, actor, change)
         except IntegrityError:
             raise NotFound("no tenant with this id") from None
+        self._remembered.forget(provider_keys_handle(tenant_id))  # elsewhere it is told
         return made
 
     async def list(self, tenant_id: UUID, wanted: PageRequest) -> Rows[ProviderKey]:
@@ -96,6 +97,7 @@ class ProviderKeysService:
                 raise NotFound("no provider key with this id")
             gone = Change(action="provider_key.deleted", kind="provider_key", id=key_id, before={"provider": provider})
             await record(session, tenant_id, actor, gone)
+        self._remembered.forget(provider_keys_handle(tenant_id))
 
     async def rotate(self, tenant_id: UUID) -> int:
         """Seal a tenant's keys with the first of ENCRYPTION_KEY. How many were not. Raises: CannotOpen."""

@@ -198,6 +198,7 @@ def _import_litellm() -> Any:
     litellm.telemetry = False
     litellm.suppress_debug_info = True  # it would print banners to stdout, between our log lines
     litellm.callbacks = []
+    litellm.user_url_validation = True  # pictures that it fetches for vendors who do not: from public addresses alone
     litellm.response_cost_calculator = _no_cost
     clients: Any = importlib.import_module("litellm.llms.openai.common_utils").BaseOpenAILLM
     bounded: Any = importlib.import_module("app.llm.transports.bounded_client")

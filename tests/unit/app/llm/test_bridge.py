@@ -12,6 +12,7 @@ from app.errors import (
 )
 from app.llm.model import Events, Target, Usage
 from app.llm.transports.bridge import BridgeTransport
+from plugins.contract.errors import WattosError
 from unit.app.llm.support import LITELLM_WARNS, VENDORS, asking, embedding, json_of, target, text_of
 from upstream import (
     API_KEY,
@@ -248,3 +249,18 @@ async def test_embeddings_are_refused_when_they_are_none(
     upstream.on("vec", says(text))
     with pytest.raises(UpstreamUnavailable):
         await bridge.embed(target(upstream, "vec"), embedding("a"))
+
+
+@pytest.mark.requirement("SEC-2")
+@pytest.mark.parametrize("provider", ["anthropic", "gemini"])
+@pytest.mark.parametrize("spelled", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "127.1"])
+async def test_pictures_are_not_fetched_from_inside(
+    upstream: Upstream, bridge: BridgeTransport, provider: str, spelled: str
+) -> None:
+    """Some vendors get pictures as data, so litellm fetches what a client names: never from this machine or network."""
+    port = upstream.url.rpartition(":")[2].partition("/")[0]
+    picture = {"type": "image_url", "image_url": {"url": f"http://{spelled}:{port}/inside.png"}}
+    messages = [{"role": "user", "content": [picture]}]
+    with pytest.raises(WattosError):
+        await bridge.complete(target(upstream, "gpt", vendor=provider), asking(messages=messages))
+    assert [one.path for one in upstream.requests if "inside" in one.path] == []
