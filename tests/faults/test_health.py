@@ -21,13 +21,14 @@ FAST = {
     "LOCAL_MODELS_ENABLED": "false",
     "HEALTH_CHECK_INTERVAL_S": str(INTERVAL_S),
     "HEALTH_CHECK_TIMEOUT_S": str(TIMEOUT_S),
+    "PLUGINS_SECURITY_KEY_CACHE_MAX_STALE_S": "1",
 }
 
 NOTICED_S = INTERVAL_S * 1.1 + TIMEOUT_S
 """When a dependency's loss is known at the latest."""
 
 COVERED_S = 1.0
-"""How long keys that were just seen are still known."""
+"""How long known keys are still taken: `PLUGINS_SECURITY_KEY_CACHE_MAX_STALE_S`."""
 
 SLACK_S = 2.0
 """Of a machine that has other things to do."""
