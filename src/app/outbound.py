@@ -150,7 +150,9 @@ class GuardedConnector(aiohttp.TCPConnector):
     """Also asks for hosts that are addresses already: those no resolver is asked about."""
 
     def __init__(self, *, allowed: frozenset[str] = frozenset(), inner: AbstractResolver | None = None) -> None:
-        super().__init__(resolver=GuardedResolver(allowed, inner), use_dns_cache=False, limit=0, keepalive_timeout=30.0)
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]  # one of its parameters has no type
+            resolver=GuardedResolver(allowed, inner), use_dns_cache=False, limit=0, keepalive_timeout=30.0
+        )
         self._may = Allowed(allowed)
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ASYNC109  # as it is called

@@ -37,6 +37,8 @@ class Faulty(msgspec.Struct, frozen=True):
     models_config: Path
     with_models: httpx.Client
     """A client of another server, whose local models run."""
+    in_production: httpx.Client
+    """The administrator's client of a server that has nothing set but what it must."""
 
     def http(self, method: str, path: str, *, key: str | None = None, **request: object) -> Answer:
         headers = {"authorization": f"Bearer {key or self.key}"}
@@ -57,6 +59,17 @@ class Faulty(msgspec.Struct, frozen=True):
 
 
 Driver = Callable[[Faulty], Answer]
+
+DEFAULT = "ten_00000000000070008000000000000000"
+"""The tenant that is always there."""
+
+
+def _sign_in_blocked(to: Faulty) -> Answer:
+    """Five wrong passwords, and one more."""
+    body = {"tenant": "default", "email": "nobody@b.example", "password": "wrong"}
+    for _ in range(6):
+        answer = to.http("POST", "/api/v1/auth/login", json=body)
+    return answer
 
 
 def answer_of(response: httpx.Response) -> Answer:
@@ -223,6 +236,19 @@ DRIVERS: Mapping[str, Driver] = {
     "not_found": lambda to: to.http("GET", "/v1/nothing"),
     "model_not_found": _post(b'{"model": "x", "messages": [{"role": "user", "content": "x"}]}'),
     "method_not_allowed": lambda to: to.http("PUT", "/v1/models"),
+    "weak_password": lambda to: to.admin(
+        "POST", "/api/v1/users", json={"email": "a@b.example", "password": "aaaaaaaaaaaa", "tenant_id": DEFAULT}
+    ),
+    "address_refused": lambda to: to.admin(
+        "POST",
+        "/api/v1/provider-keys",
+        json={"provider": "openai", "key": "k", "base_url": "https://127.0.0.1", "tenant_id": DEFAULT},
+    ),
+    "sign_in_failed": lambda to: to.http("POST", "/api/v1/auth/refresh", json={"refresh_token": "none"}),
+    "sign_in_blocked": _sign_in_blocked,
+    "not_configured": lambda to: answer_of(
+        to.in_production.post("/api/v1/provider-keys", json={"provider": "openai", "key": "k", "tenant_id": DEFAULT})
+    ),
     "request_timeout": lambda to: to.raw(b"GET /v1/models HTTP/1.1\r\n"),
     "conflict": lambda to: to.admin("POST", "/api/v1/tenants", json={"name": "one", "slug": "one"}),
     "request_too_large": lambda to: to.raw(

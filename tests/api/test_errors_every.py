@@ -86,6 +86,9 @@ NEVER_ANSWERED = {
 """Errors of ours that end a start or a command; those of documents go into `last_error`."""
 
 
+PRODUCTION = {"APP_ENV": "production", "WORKER_ENABLED": "false", "SHUTDOWN_DELAY_S": "0"}
+
+
 @pytest.fixture(scope="module")
 async def database_url(cluster: Cluster) -> str:
     return await cluster.create_database()
@@ -110,7 +113,12 @@ def faulty(
             REQUEST_HEADER_TIMEOUT_S="0.5",
             RETRY_MAX_ATTEMPTS="1",
         )
-        with running(env, tmp_path / "server.log") as server:
+        bare = environment(tmp_path / "bare", DATABASE_URL=database_url, LOCAL_MODELS_ENABLED="false", **PRODUCTION)
+        with (
+            running(env, tmp_path / "server.log") as server,
+            running(bare, tmp_path / "bare.log") as in_production,
+            in_production.admin() as bare_admin,
+        ):
             yield Faulty(
                 server=server,
                 upstream=upstream,
@@ -120,6 +128,7 @@ def faulty(
                 files=tmp_path / "data" / "files",
                 models_config=tmp_path / "models.yaml",
                 with_models=with_models,
+                in_production=bare_admin,
             )
 
 

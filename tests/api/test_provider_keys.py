@@ -265,7 +265,11 @@ def test_keys_are_sealed_anew_by_a_command(stack: Stack, tenant: Tenant) -> None
     wattos({**stack.env, "ENCRYPTION_KEY": f"{OLD},{NEW}"}, "secrets", "rotate")
 
 
-@pytest.mark.parametrize("value", ["x", "a" * 44, base64.b64encode(b"short").decode(), f"{OLD},x"])
+@pytest.mark.parametrize(
+    "value",
+    ["x", "a" * 44, base64.b64encode(b"short").decode(), f"{OLD},x"],
+    ids=["no base64", "another length", "short", "one of two"],
+)
 def test_an_encryption_key_that_is_none_stops_the_start(stack: Stack, value: str) -> None:
     """One line that says how to make one; never the value."""
     refused = wattos({**stack.env, "ENCRYPTION_KEY": value}, "secrets", "rotate")

@@ -18,7 +18,7 @@ from plugins.contract.permissions import EVERYTHING, Permission
 from plugins.contract.principal import Role
 
 _READS: frozenset[Permission] = frozenset({"self:read", "models:use", "documents:read"})
-_WRITES: frozenset[Permission] = _READS | {"documents:write"}
+_WRITES: frozenset[Permission] = frozenset({*_READS, "documents:write"})
 
 OF_ROLE: Mapping[Role, frozenset[Permission]] = {
     "viewer": _READS,

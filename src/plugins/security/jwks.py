@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp
 import jwt
@@ -118,7 +118,8 @@ class KeySet:
         if URL(address).scheme != "https" and URL(address).origin() != URL(self._issuer).origin():
             raise ValueError("jwks_uri is not https")
         listed = msgspec.json.decode(await self._fetch(address), type=dict[str, Any]).get("keys")
-        read = [_read_key(one) for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+        given = cast("list[Any]", listed) if isinstance(listed, list) else []
+        read = [_read_key(cast("dict[str, Any]", one)) for one in given if isinstance(one, dict)]
         return [key for key in read if key is not None]
 
 

@@ -6,7 +6,7 @@ other routes name the permission that they need; one that names none is the plat
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
@@ -31,11 +31,15 @@ async def permitted(connection: Connection, handler: BaseRouteHandler) -> None:
     """The guard of all routes, after those of the app. Raises: PermissionDenied."""
     opt = handler.opt
     principal: Principal | None = connection.scope["state"].get(PRINCIPAL)
-    if is_public(opt) or principal is None or connection.scope.get("method") == "OPTIONS":
+    if is_public(opt) or principal is None or _method_of(connection) == "OPTIONS":
         return  # without a principal no handler gets one either: `app.http.context`
     needed = opt.get(PERMISSION, "platform:manage")
     if needed not in principal.permissions:
         raise PermissionDenied(f"this credential may not do this: the permission {needed} is needed")
+
+
+def _method_of(connection: Connection) -> str:
+    return cast("dict[str, str]", connection.scope).get("method", "")
 
 
 class AuthenticationMiddleware(ASGIMiddleware):

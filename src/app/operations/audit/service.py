@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -38,18 +38,21 @@ class AuditService:
 
 
 def _pseudonyms_in(value: Any) -> set[str]:
+    inner: list[Any] = []
     if isinstance(value, dict):
-        return set[str]().union(*map(_pseudonyms_in, value.values()))
-    if isinstance(value, list):
-        return set[str]().union(*map(_pseudonyms_in, value))
+        inner = [*cast("dict[str, Any]", value).values()]
+    elif isinstance(value, list):
+        inner = cast("list[Any]", value)
+    if inner:
+        return set[str]().union(*map(_pseudonyms_in, inner))
     return {value} if isinstance(value, str) and value.startswith(PSEUDONYM) else set()
 
 
 def _shown(value: Any, stands_for: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
-        return {name: _shown(inner, stands_for) for name, inner in value.items()}
+        return {name: _shown(inner, stands_for) for name, inner in cast("dict[str, Any]", value).items()}
     if isinstance(value, list):
-        return [_shown(inner, stands_for) for inner in value]
+        return [_shown(inner, stands_for) for inner in cast("list[Any]", value)]
     return stands_for.get(value, ERASED) if isinstance(value, str) and value.startswith(PSEUDONYM) else value
 
 
