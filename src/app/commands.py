@@ -165,7 +165,10 @@ async def create_user(env: Mapping[str, str], slug: str, email: str, role: Role,
         tenant = await AccountsService(database).find_tenant(slug)
         if tenant is None:
             raise NotFound(f"no tenant with the slug {slug!r}: make it with `wattos tenants create {slug}`")
-        asked = msgspec.convert({"email": email, "role": role, "password": password}, UserCreate)
+        try:
+            asked = msgspec.convert({"email": email, "role": role, "password": password}, UserCreate)
+        except msgspec.ValidationError as exc:
+            raise InvalidRequest(f"this is no user: {exc}") from None
         user = await UsersService(database, Passwords()).create(PLATFORM, COMMAND_LINE, tenant.id, asked)
         click.echo(encode_id("user", user.id))
 

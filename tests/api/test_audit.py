@@ -113,3 +113,29 @@ def test_no_secret_is_in_it(office: Office) -> None:
     assert '"password":"set"' in told.text
     for secret in (key, "sk-a-vendors-secret-12345", "drei Äpfel unter dem Bett", PASSWORD, "argon2"):
         assert secret not in told.text
+
+
+def test_changes_of_documents_are_told(office: Office) -> None:
+    """Uploads, deletions, and what is in which store; not what they say."""
+    http = office.http
+    form = {"files": {"file": ("Kündigung.txt", b"secret content")}, "data": {"purpose": "assistants"}}
+    file = http.post("/v1/files", **form).json()["id"]  # type: ignore[arg-type]
+    store = http.post("/v1/vector_stores", json={"name": "first"}).json()["id"]
+    http.post(f"/v1/vector_stores/{store}", json={"name": "second"})
+    http.post(f"/v1/vector_stores/{store}/files", json={"file_id": file})
+    http.delete(f"/v1/vector_stores/{store}/files/{file}")
+    http.delete(f"/v1/vector_stores/{store}")
+    http.delete(f"/v1/files/{file}")
+    told = [(event["action"], event["subject"]["id"]) for event in reversed(office.events())][3:]
+    assert told == [
+        ("file.created", file),
+        ("vector_store.created", store),
+        ("vector_store.updated", store),
+        ("vector_store.file_added", store),
+        ("vector_store.file_removed", store),
+        ("vector_store.deleted", store),
+        ("file.deleted", file),
+    ]
+    (updated,) = office.events(action="vector_store.updated")
+    assert (updated["before"]["label"], updated["after"]["label"]) == ("first", "second")
+    assert "secret content" not in str(office.events())

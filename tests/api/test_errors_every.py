@@ -75,6 +75,8 @@ NEVER_ANSWERED = {
     "invalid_settings": "start",
     "database_unfit": "start",
     "schema_drift": "start",
+    "broken_audit_log": "wattos audit verify",
+    "cannot_open": "wattos secrets rotate",
     "weights_unavailable": "wattos models pull",
     "pip_missing": "wattos models pull",
     "download_failed": "wattos models pull",

@@ -35,6 +35,13 @@ Action = Literal[
     "session.revoked",
     "session.replayed",
     "models.reloaded",
+    "file.created",
+    "file.deleted",
+    "vector_store.created",
+    "vector_store.updated",
+    "vector_store.deleted",
+    "vector_store.file_added",
+    "vector_store.file_removed",
 ]
 
 PERSONAL = frozenset({"email", "name", "external_id", "user_id", "address"})

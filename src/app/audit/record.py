@@ -19,8 +19,13 @@ PSEUDONYM = "pseudonym:"
 """What stands before a pseudonym in an event."""
 
 
-async def record(session: AsyncSession, tenant_id: UUID, actor: Actor, change: Change) -> None:
-    """Append to the chain of `tenant_id`, whose transaction this is. Whatever tells who someone is, is replaced."""
+async def record(session: AsyncSession, tenant_id: UUID, actor: Actor | None, change: Change) -> None:
+    """Append to the chain of `tenant_id`, whose transaction this is. Whatever tells who someone is, is replaced.
+
+    Without an actor nobody asked for the change: upkeep is not told.
+    """
+    if actor is None:
+        return
     person = change.id if change.kind == "user" and change.id is not None else NOBODY
     acting = actor.id if actor.kind == "user" and actor.id is not None else NOBODY
     personal: dict[tuple[str, ...], Personal] = {}

@@ -18,7 +18,7 @@ DEFAULT_TENANT_ID = TenantId(UUID("00000000-0000-7000-8000-000000000000"))
 """The tenant of anonymous callers while the security plugin is off; made by the first migration."""
 
 
-class Principal(msgspec.Struct, frozen=True, kw_only=True):
+class Principal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The caller of one request. `tenant_id` is None for the platform administrator, who belongs to no tenant.
 
     With a key it has `key_id`; signed in as a person, `session_id` or (an external provider's token) neither.
@@ -46,7 +46,7 @@ ANONYMOUS = Principal(tenant_id=DEFAULT_TENANT_ID, is_platform_admin=True, permi
 """The caller when the security plugin is off: the default tenant, with the platform administrator's rights."""
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
+class Identity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a credential stands for, as the look-up knows it. `expires_at` is epoch seconds, UTC.
 
     `revoked`: the key, the session, or the user that either belongs to.

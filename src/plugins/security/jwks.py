@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import aiohttp
 import jwt
@@ -45,6 +45,12 @@ class SigningKey(msgspec.Struct, frozen=True, kw_only=True):
     kid: str | None
     key: Any
     algorithms: frozenset[str]
+
+
+class _Listed(msgspec.Struct):
+    """RFC 7517, 5."""
+
+    keys: list[dict[str, Any]] = []
 
 
 class KeySet:
@@ -117,9 +123,8 @@ class KeySet:
             raise ValueError("discovery is for another issuer")
         if URL(address).scheme != "https" and URL(address).origin() != URL(self._issuer).origin():
             raise ValueError("jwks_uri is not https")
-        listed = msgspec.json.decode(await self._fetch(address), type=dict[str, Any]).get("keys")
-        given = cast("list[Any]", listed) if isinstance(listed, list) else []
-        read = [_read_key(cast("dict[str, Any]", one)) for one in given if isinstance(one, dict)]
+        listed = msgspec.json.decode(await self._fetch(address), type=_Listed).keys
+        read = [_read_key(one) for one in listed]
         return [key for key in read if key is not None]
 
 

@@ -9,6 +9,7 @@ from litestar.datastructures import State
 from litestar.params import Parameter
 from litestar.response import Stream
 
+from app.audit.model import Actor
 from app.database.paging import DEFAULT_LIMIT, Order, PageRequest
 from app.http.openapi.describe import Body, described
 from app.http.pages import Page, page
@@ -36,13 +37,15 @@ WRITE = described(needs="documents:write", codes=("not_found",))
     status_code=200,
     opt=described(needs="documents:write", body=UPLOAD, codes=("missing_field", "empty_file")),
 )
-async def create_file(request: Request[Any, Any, State], tenant_id: TenantId, files: FilesService) -> FileOut:
+async def create_file(
+    request: Request[Any, Any, State], tenant_id: TenantId, actor: Actor, files: FilesService
+) -> FileOut:
     """Upload one file as `multipart/form-data` with `file` and `purpose`."""
     async with aclosing(request.stream()) as body:
         form = UploadForm(request.content_type, body)
         filename, content_type = await form.open()
         stored = await files.upload(
-            tenant_id, filename=filename, content_type=content_type, purpose=form.purpose, chunks=form
+            tenant_id, filename=filename, content_type=content_type, purpose=form.purpose, chunks=form, actor=actor
         )
     return FileOut.of(stored)
 
@@ -88,9 +91,9 @@ async def get_file_content(file_id: str, tenant_id: TenantId, files: FilesServic
 
 
 @delete("/{file_id:str}", operation_id="deleteFile", status_code=200, opt=WRITE)
-async def delete_file(file_id: str, tenant_id: TenantId, files: FilesService) -> Deleted:
+async def delete_file(file_id: str, tenant_id: TenantId, actor: Actor, files: FilesService) -> Deleted:
     """Delete a file: its text and its passages in every vector store go with it."""
-    await files.delete(tenant_id, decode_id("file", file_id))
+    await files.delete(tenant_id, decode_id("file", file_id), actor=actor)
     return Deleted(id=file_id, object="file")
 
 

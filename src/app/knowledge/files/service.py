@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from uuid import UUID
 
+from app.audit.model import Actor, Change
+from app.audit.record import record
 from app.database.engine import Database, Role
 from app.database.paging import PageRequest, Rows
 from app.errors import BodyTooLarge, InvalidRequest, NotFound, StorageUnavailable
@@ -57,6 +59,7 @@ class FilesService:
         content_type: str | None,
         purpose: Purpose | Callable[[], Purpose],
         chunks: AsyncIterable[bytes],
+        actor: Actor | None = None,
     ) -> StoredFile:
         """`purpose` may be what tells it once `chunks` have been read: a form may name it after the file.
 
@@ -84,6 +87,9 @@ class FilesService:
                     n_bytes=intake.n_bytes,
                     sha256=intake.digest.digest(),
                 )
+                after = {"purpose": stated, "n_bytes": intake.n_bytes}
+                created = Change(action="file.created", kind="file", id=file_id, after=after)
+                await record(session, tenant_id, actor, created)
                 is_inserted = True
         except BaseException:
             # Past the insert, it may only be the commit's answer that was lost: then the row is there, and needs them.
@@ -113,7 +119,7 @@ class FilesService:
         async with self._database.tenant(tenant_id) as session:
             return await store.list_files(session, tenant_id, wanted, purpose)
 
-    async def delete(self, tenant_id: TenantId, file_id: UUID) -> None:
+    async def delete(self, tenant_id: TenantId, file_id: UUID, *, actor: Actor | None = None) -> None:
         """The row first, whose bytes are loose from then on: a crash in between leaves them to the sweep.
 
         Raises: NotFound.
@@ -121,6 +127,7 @@ class FilesService:
         async with self._database.tenant(tenant_id) as session:
             if not await store.delete_file(session, tenant_id, file_id):
                 raise NotFound("no file with this id")
+            await record(session, tenant_id, actor, Change(action="file.deleted", kind="file", id=file_id))
         await self._remove_bytes(tenant_id, file_id)
 
     async def sweep(self) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from litestar import Request, Router, delete, get, post
 from litestar.datastructures import State
 
+from app.audit.model import Actor
 from app.database.paging import DEFAULT_LIMIT, Order, PageRequest
 from app.http.body import decode_body
 from app.http.openapi.describe import Body, described
@@ -49,7 +50,7 @@ WRITE = described(needs="documents:write", codes=("not_found",))
         codes=("not_found", "wrong_model_kind"),
     ),
 )
-async def create_store(request: AnyRequest, tenant_id: TenantId, stores: VectorStoresService) -> StoreOut:
+async def create_store(request: AnyRequest, tenant_id: TenantId, actor: Actor, stores: VectorStoresService) -> StoreOut:
     """Make a vector store, with files or without."""
     asked = decode_body(await request.body() or b"{}", StoreCreate)
     made = await stores.create(
@@ -58,6 +59,7 @@ async def create_store(request: AnyRequest, tenant_id: TenantId, stores: VectorS
         metadata=asked.metadata or {},
         file_ids=[decode_id("file", file_id) for file_id in asked.file_ids or ()],
         embedding_model=asked.embedding_model,
+        actor=actor,
     )
     return StoreOut.of(made)
 
@@ -90,18 +92,20 @@ async def get_store(store_id: str, tenant_id: TenantId, stores: VectorStoresServ
     opt=described(needs="documents:write", body=Body(kind=StoreUpdate, examples=UPDATE_EXAMPLES), codes=("not_found",)),
 )
 async def update_store(
-    request: AnyRequest, store_id: str, tenant_id: TenantId, stores: VectorStoresService
+    request: AnyRequest, store_id: str, tenant_id: TenantId, actor: Actor, stores: VectorStoresService
 ) -> StoreOut:
     """Change name or metadata."""
     asked = decode_body(await request.body(), StoreUpdate)
-    changed = await stores.update(tenant_id, decode_id("vs", store_id), name=asked.name, metadata=asked.metadata)
+    changed = await stores.update(
+        tenant_id, decode_id("vs", store_id), name=asked.name, metadata=asked.metadata, actor=actor
+    )
     return StoreOut.of(changed)
 
 
 @delete("/{store_id:str}", operation_id="deleteVectorStore", status_code=200, opt=WRITE)
-async def delete_store(store_id: str, tenant_id: TenantId, stores: VectorStoresService) -> StoreDeleted:
+async def delete_store(store_id: str, tenant_id: TenantId, actor: Actor, stores: VectorStoresService) -> StoreDeleted:
     """Delete a vector store with its passages; the files stay."""
-    await stores.delete(tenant_id, decode_id("vs", store_id))
+    await stores.delete(tenant_id, decode_id("vs", store_id), actor=actor)
     return StoreDeleted(id=store_id, object="vector_store.deleted")
 
 
@@ -114,12 +118,12 @@ async def delete_store(store_id: str, tenant_id: TenantId, stores: VectorStoresS
     ),
 )
 async def add_file(
-    request: AnyRequest, store_id: str, tenant_id: TenantId, stores: VectorStoresService
+    request: AnyRequest, store_id: str, tenant_id: TenantId, actor: Actor, stores: VectorStoresService
 ) -> StoreFileOut:
     """Add a file: its ingestion begins in the background."""
     asked = decode_body(await request.body(), FileAdd)
     file_id = decode_id("file", asked.file_id)
-    added = await stores.add_file(tenant_id, decode_id("vs", store_id), file_id, asked.attributes or {})
+    added = await stores.add_file(tenant_id, decode_id("vs", store_id), file_id, asked.attributes or {}, actor=actor)
     return StoreFileOut.of(added)
 
 
@@ -160,9 +164,11 @@ async def get_file_content(
 
 
 @delete("/{store_id:str}/files/{file_id:str}", operation_id="deleteVectorStoreFile", status_code=200, opt=WRITE)
-async def remove_file(store_id: str, file_id: str, tenant_id: TenantId, stores: VectorStoresService) -> StoreDeleted:
+async def remove_file(
+    store_id: str, file_id: str, tenant_id: TenantId, actor: Actor, stores: VectorStoresService
+) -> StoreDeleted:
     """Take a file out of a store; the file itself stays."""
-    await stores.remove_file(tenant_id, decode_id("vs", store_id), decode_id("file", file_id))
+    await stores.remove_file(tenant_id, decode_id("vs", store_id), decode_id("file", file_id), actor=actor)
     return StoreDeleted(id=file_id, object="vector_store.file.deleted")
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.audit.model import Action, Actor, Change
+from app.audit.record import record
 from app.database.engine import Database
 from app.database.paging import PageRequest, Rows
 from app.errors import InvalidRequest, NotFound
@@ -35,6 +38,7 @@ class VectorStoresService:
         metadata: Mapping[str, str],
         file_ids: Sequence[UUID],
         embedding_model: str | None = None,
+        actor: Actor | None = None,
     ) -> VectorStore:
         """`embedding_model` None: the one that is there. Raises: NotFound for a file that is not there, InvalidRequest
         for another model; then no store is made either.
@@ -56,6 +60,8 @@ class VectorStoresService:
                 embedding_model=self._embedding_model,
             )
             await self._add(session, tenant_id, store_id, file_ids, {})
+            after = {"label": name, "files": [encode_id("file", file_id) for file_id in file_ids]}
+            await record(session, tenant_id, actor, _change("vector_store.created", store_id, after=after))
             return await self._store(session, tenant_id, store_id)
 
     async def get(self, tenant_id: TenantId, store_id: UUID) -> VectorStore:
@@ -68,24 +74,45 @@ class VectorStoresService:
             return await store.list_stores(session, tenant_id, wanted)
 
     async def update(
-        self, tenant_id: TenantId, store_id: UUID, *, name: str | None, metadata: Mapping[str, str] | None
+        self,
+        tenant_id: TenantId,
+        store_id: UUID,
+        *,
+        name: str | None,
+        metadata: Mapping[str, str] | None,
+        actor: Actor | None = None,
     ) -> VectorStore:
         """Raises: NotFound."""
         async with self._database.tenant(tenant_id) as session:
+            before = _shown(await self._store(session, tenant_id, store_id))
             await store.update_store(session, tenant_id, store_id, name=name, metadata=metadata)
-            return await self._store(session, tenant_id, store_id)
+            updated = await self._store(session, tenant_id, store_id)
+            change = _change("vector_store.updated", store_id, before=before, after=_shown(updated))
+            await record(session, tenant_id, actor, change)
+            return updated
 
-    async def delete(self, tenant_id: TenantId, store_id: UUID) -> None:
+    async def delete(self, tenant_id: TenantId, store_id: UUID, *, actor: Actor | None = None) -> None:
         """Raises: NotFound."""
         async with self._database.tenant(tenant_id) as session:
             if not await store.delete_store(session, tenant_id, store_id):
                 raise _no_store()
+            await record(session, tenant_id, actor, _change("vector_store.deleted", store_id))
 
-    async def add_file(self, tenant_id: TenantId, store_id: UUID, file_id: UUID, attributes: Attributes) -> StoreFile:
+    async def add_file(
+        self,
+        tenant_id: TenantId,
+        store_id: UUID,
+        file_id: UUID,
+        attributes: Attributes,
+        *,
+        actor: Actor | None = None,
+    ) -> StoreFile:
         """Adding a file again is no error; one that failed is tried anew. Raises: NotFound."""
         async with self._database.tenant(tenant_id) as session:
             await self._store(session, tenant_id, store_id)
             await self._add(session, tenant_id, store_id, [file_id], attributes)
+            added = _change("vector_store.file_added", store_id, after={"file": encode_id("file", file_id)})
+            await record(session, tenant_id, actor, added)
             return await self._file(session, tenant_id, store_id, file_id)
 
     async def get_file(self, tenant_id: TenantId, store_id: UUID, file_id: UUID) -> StoreFile:
@@ -110,11 +137,15 @@ class VectorStoresService:
             raise InvalidRequest("the file has no text yet: it is not ingested, or failed", code="not_ingested")
         return text
 
-    async def remove_file(self, tenant_id: TenantId, store_id: UUID, file_id: UUID) -> None:
+    async def remove_file(
+        self, tenant_id: TenantId, store_id: UUID, file_id: UUID, *, actor: Actor | None = None
+    ) -> None:
         """Raises: NotFound."""
         async with self._database.tenant(tenant_id) as session:
             if not await store.remove_file(session, tenant_id, store_id, file_id):
                 raise _no_file()
+            removed = _change("vector_store.file_removed", store_id, before={"file": encode_id("file", file_id)})
+            await record(session, tenant_id, actor, removed)
 
     async def _add(
         self,
@@ -147,6 +178,16 @@ class VectorStoresService:
         if found is None:
             raise _no_file()
         return found
+
+
+def _change(
+    action: Action, store_id: UUID, *, before: dict[str, Any] | None = None, after: dict[str, Any] | None = None
+) -> Change:
+    return Change(action=action, kind="vector_store", id=store_id, before=before or {}, after=after or {})
+
+
+def _shown(store: VectorStore) -> dict[str, Any]:
+    return {"label": store.name, "metadata": dict(store.metadata)}
 
 
 def _no_store() -> NotFound:

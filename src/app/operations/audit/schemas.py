@@ -52,7 +52,14 @@ class AuditEventOut(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-_PREFIXES: dict[str, Prefix] = {"user": "user", "key": "key", "tenant": "ten", "provider_key": "pkey"}
+_PREFIXES: dict[str, Prefix] = {
+    "user": "user",
+    "key": "key",
+    "tenant": "ten",
+    "provider_key": "pkey",
+    "file": "file",
+    "vector_store": "vs",
+}
 
 
 def _who(given: dict[str, Any]) -> Who:

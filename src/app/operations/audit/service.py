@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from uuid import UUID
 
@@ -38,11 +38,11 @@ class AuditService:
 
 
 def _pseudonyms_in(value: Any) -> set[str]:
-    inner: list[Any] = []
+    inner: Sequence[Any] = ()
     if isinstance(value, dict):
         inner = [*cast("dict[str, Any]", value).values()]
     elif isinstance(value, list):
-        inner = cast("list[Any]", value)
+        inner = cast("Sequence[Any]", value)
     if inner:
         return set[str]().union(*map(_pseudonyms_in, inner))
     return {value} if isinstance(value, str) and value.startswith(PSEUDONYM) else set()
@@ -52,7 +52,7 @@ def _shown(value: Any, stands_for: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
         return {name: _shown(inner, stands_for) for name, inner in cast("dict[str, Any]", value).items()}
     if isinstance(value, list):
-        return [_shown(inner, stands_for) for inner in cast("list[Any]", value)]
+        return [_shown(inner, stands_for) for inner in cast("Sequence[Any]", value)]
     return stands_for.get(value, ERASED) if isinstance(value, str) and value.startswith(PSEUDONYM) else value
 
 
