@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import psycopg
-from psycopg import AsyncConnection, Notify
+from psycopg import AsyncConnection
 
 from app.database.server import CONNECT_TIMEOUT_S, plain_url
 
@@ -95,7 +95,6 @@ class ChangeListener:
             url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name="wattos changes"
         )
         try:
-            connection.add_notify_handler(self._heard)
             async with asyncio.timeout(SILENCE_S):
                 await connection.execute(f"listen {CHANNEL}".encode())
             self._since_s = self._clock()
@@ -103,17 +102,19 @@ class ChangeListener:
                 asked_at_s = self._clock()
                 async with asyncio.timeout(SILENCE_S):
                     await connection.execute("select 1")
+                    await self._hear(connection, 0.0)  # what came with the answer
                 self._until_s = asked_at_s
-                async for _ in connection.notifies(timeout=HEARTBEAT_S):
-                    pass  # `_heard` has it already
+                await self._hear(connection, HEARTBEAT_S)
         finally:
             with contextlib.suppress(psycopg.Error, OSError):
                 await connection.close()
 
-    def _heard(self, notification: Notify) -> None:
-        try:
-            handle = bytes.fromhex(notification.payload)
-        except ValueError:
-            return  # somebody else's: anyone who may connect may notify
-        for on_change in self._callbacks:
-            on_change(handle)
+    async def _hear(self, connection: AsyncConnection, for_s: float) -> None:
+        """Each change as it comes."""
+        async for notification in connection.notifies(timeout=for_s):
+            try:
+                handle = bytes.fromhex(notification.payload)
+            except ValueError:
+                continue  # somebody else's: anyone who may connect may notify
+            for on_change in self._callbacks:
+                on_change(handle)
