@@ -43,7 +43,7 @@ from app.moderations.routes import create_moderation
 from app.operations.audit.routes import list_audit_events
 from app.operations.health.routes import get_health, get_liveness, get_readiness
 from app.operations.health.service import HealthService
-from app.operations.listener import by_operator, each_on_its_listener
+from app.operations.listener import EachOnItsListener, by_operator
 from app.operations.plugins.routes import list_plugins
 from app.provider_keys.routes import router as provider_keys_router
 from app.runtime import Runtime
@@ -124,7 +124,7 @@ def build_app(env: Mapping[str, str]) -> Litestar:
             **_given({**services(router, runtime, capabilities, outcomes), "reloader": reloader}),
             **_operations(parts, health),
         },
-        guards=[each_on_its_listener(settings.management_port)] if settings.management_port else None,
+        middleware=[EachOnItsListener(settings.management_port)] if settings.management_port else None,
         plugins=parts.plugins,
         cors_config=CORSConfig(allow_origins=settings.cors_origins, allow_credentials=False)
         if settings.cors_origins

@@ -51,7 +51,7 @@ def _around(app: ASGIApp, methods: Mapping[str, frozenset[str]]) -> ASGIApp:
                     (name, _allow(value, http, methods) if name == b"allow" else value)
                     for name, value in message["headers"]
                 ]
-                given = {name for name, _ in headers}
+                given = dict(headers)
                 headers += [pair for pair in SAFE_HEADERS if pair[0] not in given]
                 if http["scheme"] == "https":
                     headers.append(OVER_TLS)

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from litestar import Request
-from litestar.connection import ASGIConnection
 from litestar.di import Provide
 from litestar.exceptions import NotFoundException
-from litestar.handlers import BaseRouteHandler
+from litestar.middleware import ASGIMiddleware
 
 from app.http.context import PRINCIPAL
 from plugins.contract.principal import Principal
 
-Connection = ASGIConnection[Any, Any, Any, Any]
+if TYPE_CHECKING:
+    from litestar.types import ASGIApp, Receive, Scope, Send
 
 OPERATIONS: dict[str, Any] = {"public": True, "operations": True}
 """The `opt` of a route for operators and probes, not for tenants. No credential: probes and scrapers have none."""
 
 
-def each_on_its_listener(management_port: int) -> Callable[[Connection, BaseRouteHandler], None]:
-    """On the management port there are operations alone, and elsewhere all but those: the others are not found."""
+class EachOnItsListener(ASGIMiddleware):
+    """On the management port there are operations alone, and elsewhere all but those: the others are not found.
 
-    def guard(connection: Connection, handler: BaseRouteHandler) -> None:
-        server = connection.scope["server"]
-        is_management = server is not None and server[1] == management_port
-        if is_management != (handler.opt.get("operations") is True):
+    Around all other middleware: nobody is asked who they are for what is not there.
+    """
+
+    def __init__(self, management_port: int) -> None:
+        self._management_port = management_port
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        server = scope["server"]
+        is_management = server is not None and server[1] == self._management_port
+        if is_management != (scope["route_handler"].opt.get("operations") is True):
             raise NotFoundException
-
-    return guard
+        await next_app(scope, receive, send)
 
 
 def by_operator(management_port: int | None, anonymous: Principal | None) -> Provide:

@@ -19,7 +19,7 @@ from plugins.contract.settings import SettingsGroup
 from plugins.security.authenticator import Authenticator
 from plugins.security.config import SETTINGS, AdminSettings, OidcSettings, SecuritySettings, load
 from plugins.security.identities import Identities
-from plugins.security.middleware import AuthenticationMiddleware, permitted
+from plugins.security.middleware import AuthenticationMiddleware
 from plugins.security.tokens import Tokens, verifier_of
 
 
@@ -65,6 +65,5 @@ class SecurityPlugin(GatewayPlugin):
                     await self._tokens.close()
 
         app_config.middleware.append(AuthenticationMiddleware(self._authenticator))
-        app_config.guards.append(permitted)
         app_config.lifespan.append(lifespan)
         return app_config
