@@ -208,7 +208,7 @@ async def rotate_secrets(env: Mapping[str, str]) -> None:
     settings = read_settings(env)
     async with open_database(settings) as database:
         from app.accounts.service import AccountsService
-        from app.admin_key import encryption_key
+        from app.own_secrets import encryption_key
         from app.provider_keys.sealing import Seal
         from app.provider_keys.service import ProviderKeysService
         from plugins.contract.nulls import NullChangeFeed

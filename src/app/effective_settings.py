@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from app.admin_key import FILE_NAME
 from app.environment import read_environment
+from app.own_secrets import FILE_NAME
 from app.settings import Settings
 from plugins.contract.discovery import toggle_of
 from plugins.contract.redaction import MASK

@@ -18,7 +18,6 @@ from app.accounts.identities import DatabaseIdentityLookup
 from app.accounts.routes import router as accounts_router
 from app.accounts.sign_in.routes import router as sign_in_router
 from app.accounts.users.routes import router as users_router
-from app.admin_key import ensure_admin_key
 from app.audit.context import provide_actor
 from app.chat.routes import create_chat_completion
 from app.checks import checks_of_server, checks_of_worker
@@ -45,6 +44,7 @@ from app.operations.health.routes import get_health, get_liveness, get_readiness
 from app.operations.health.service import HealthService
 from app.operations.listener import EachOnItsListener, by_operator
 from app.operations.plugins.routes import list_plugins
+from app.own_secrets import ensure_admin_key
 from app.provider_keys.routes import router as provider_keys_router
 from app.runtime import Runtime
 from app.services import services

@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
-from app.admin_key import access_token_secret, encryption_key
 from app.data_directory import make_data_directory
 from app.database.changes import ChangeListener
 from app.database.embedded import embedded_postgres
@@ -26,6 +25,7 @@ from app.local_models.embedder import LocalEmbedder
 from app.local_models.model_server import LocalModelServer
 from app.local_models.timed import TimedEmbedder
 from app.local_models.weights import weights_path
+from app.own_secrets import access_token_secret, encryption_key
 from app.provider_keys.sealing import Seal
 from app.provider_keys.service import ProviderKeysService
 from app.settings import Settings

@@ -16,12 +16,12 @@ import rich_click as click
 import uvicorn
 from litestar import Litestar
 
-from app.admin_key import ensure_admin_key
 from app.environment import read_environment
 from app.factory import HEALTH, STARTUP_FAILURE, build_app, build_worker_app
 from app.http.connections import Connections, allow_open_files
 from app.http.protocol import GuardedProtocol, guarded_protocol
 from app.operations.health.service import HealthService
+from app.own_secrets import ensure_admin_key
 from app.settings import Settings
 
 logger = logging.getLogger("server")

@@ -31,7 +31,6 @@ Action = Literal[
     "provider_key.deleted",
     "sign_in.succeeded",
     "sign_in.failed",
-    "sign_in.blocked",
     "session.revoked",
     "session.replayed",
     "models.reloaded",

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from openai import OpenAI, OpenAIError
 
-from app.admin_key import ensure_admin_key
 from app.commands import pull_models
 from app.demo.client import Said, ask, ingest, judge, make_tenant_and_key, replace_store, stored_text
 from app.demo.documents import QUESTIONS, Question, demo_documents
 from app.demo.server import DemoFailed, ServerProcess
 from app.demo.terminal import Terminal, shown_cost
+from app.own_secrets import ensure_admin_key
 from app.settings import read_settings
 
 STORE_NAME = "WattOS demo"

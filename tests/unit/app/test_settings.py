@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.admin_key import ensure_admin_key
+from app.own_secrets import ensure_admin_key
 from app.settings import read_settings
 from plugins.contract.errors import SettingsError
 

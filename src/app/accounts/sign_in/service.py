@@ -12,7 +12,7 @@ from app.accounts.sign_in.model import Candidate, Session, Tokens
 from app.accounts.users import store as users
 from app.accounts.users.model import User
 from app.accounts.users.service import folded_email
-from app.audit.model import PLATFORM_CHAIN, Action, Actor, Change
+from app.audit.model import PLATFORM_CHAIN, Actor, Change
 from app.audit.record import record
 from app.database.engine import Database, Role
 from app.errors import SignInBlocked, SignInFailed
@@ -53,12 +53,11 @@ class SignInService:
             if waiting_s <= 0:
                 # Counted before it is checked: a thousand tries at once are a thousand, not one.
                 await store.count_failure(session, [*limits], throttle.FORGOTTEN_AFTER)
-        if waiting_s > 0:
-            await self._note(actor, found, "sign_in.blocked")
+        if waiting_s > 0:  # the failures that led here are in the audit log; floods of tries do not fill it
             raise SignInBlocked("too many failed sign-ins: wait", retry_after_s=waiting_s)
         is_right = await self._passwords.is_right(password, found.password_hash)
         if not is_right or found.is_disabled or found.tenant_id is None or found.user_id is None:
-            await self._note(actor, found, "sign_in.failed")
+            await self._note_failure(actor, found)
             raise SignInFailed(WRONG)
         async with self._database.role(Role.SIGN_IN) as session:
             await store.forget_failures(session, name)
@@ -149,11 +148,11 @@ class SignInService:
             raise PermissionDenied("there is no user behind this credential")
         return principal.tenant_id, principal.user_id
 
-    async def _note(self, actor: Actor, found: Candidate, action: Action) -> None:
+    async def _note_failure(self, actor: Actor, found: Candidate) -> None:
         """In the tenant's log, or in the platform's: one transaction of the same statements either way."""
         tenant_id = found.tenant_id or PLATFORM_CHAIN
         async with self._database.tenant(tenant_id) as session:
-            await record(session, tenant_id, actor, Change(action=action, kind="user", id=found.user_id))
+            await record(session, tenant_id, actor, Change(action="sign_in.failed", kind="user", id=found.user_id))
 
 
 def _new_refresh_token() -> str:
