@@ -12,9 +12,6 @@ import hashlib
 import os
 from typing import Final, Self
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from app.errors import NotConfigured
 from plugins.contract.errors import SettingsError, WattosError
 
@@ -37,7 +34,7 @@ class Seal:
 
     def __init__(self, keys: tuple[bytes, ...]) -> None:
         """`keys`: of 32 bytes. None at all: nothing can be sealed."""
-        self._keys = {_id_of(key): AESGCM(key) for key in keys}
+        self._keys = {_id_of(key): key for key in keys}
         self._current = _id_of(keys[0]) if keys else b""
 
     @classmethod
@@ -47,21 +44,26 @@ class Seal:
 
     def close(self, secret: str, bound_to: str) -> bytes:
         """Raises: NotConfigured without a key."""
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # 9 MB, for who has such keys
+
         if not self._current:
             raise NotConfigured("ENCRYPTION_KEY is not set, so no secrets can be kept: the operator sets it")
         nonce = os.urandom(_NONCE_BYTES)
         head = _VERSION + self._current
-        ciphertext = self._keys[self._current].encrypt(nonce, secret.encode(), head + bound_to.encode())
-        return head + nonce + ciphertext
+        cipher = AESGCM(self._keys[self._current])
+        return head + nonce + cipher.encrypt(nonce, secret.encode(), head + bound_to.encode())
 
     def open(self, sealed: bytes, bound_to: str) -> str:
         """Raises: CannotOpen."""
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
         head, rest = sealed[: 1 + _ID_BYTES], sealed[1 + _ID_BYTES :]
-        cipher = self._keys.get(head[1:])
-        if cipher is None or head[:1] != _VERSION:
+        key = self._keys.get(head[1:])
+        if key is None or head[:1] != _VERSION:
             raise CannotOpen("a secret was sealed with a key that is not in ENCRYPTION_KEY")
         try:
-            opened = cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], head + bound_to.encode())
+            opened = AESGCM(key).decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], head + bound_to.encode())
         except (InvalidTag, ValueError):
             raise CannotOpen("a sealed secret was changed, or is not where it was put") from None
         return opened.decode()

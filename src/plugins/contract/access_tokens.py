@@ -11,8 +11,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 from uuid import UUID
 
-import jwt
-
 ALGORITHM = "HS256"
 """The one, whatever a token's header says."""
 
@@ -40,6 +38,8 @@ class AccessTokens:
         self._now = now
 
     def issue(self, session_id: UUID, user_id: UUID) -> str:
+        import jwt  # with cryptography 9 MB, which no API key needs
+
         now = int(self._now())
         claims = {
             "iss": ISSUER,
@@ -54,6 +54,8 @@ class AccessTokens:
 
     def check(self, token: str) -> SignedSession | None:
         """None: not ours, not signed by us, not yet or no longer valid. Which, nobody is told."""
+        import jwt
+
         try:
             decoded = jwt.decode_complete(
                 token,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from plugins.contract.access_tokens import AccessTokens
 from plugins.contract.credentials import external_handle, session_handle
 from plugins.security.config import OidcSettings
-from plugins.security.oidc import OidcVerifier
+
+if TYPE_CHECKING:
+    from plugins.security.oidc import OidcVerifier
 
 MAX_TOKEN_BYTES = 16 * 1024
 MAX_REMEMBERED = 10_000
@@ -66,6 +68,8 @@ def verifier_of(settings: OidcSettings) -> OidcVerifier | None:
     """None where no provider is configured."""
     if settings.oidc_issuer is None or settings.oidc_audience is None:
         return None
+    from plugins.security.oidc import OidcVerifier  # cryptography's 9 MB, for who needs it
+
     return OidcVerifier(
         issuer=settings.oidc_issuer, audience=settings.oidc_audience, tenant_claim=settings.oidc_tenant_claim
     )
