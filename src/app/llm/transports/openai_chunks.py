@@ -1,8 +1,8 @@
 """A stream on OpenAI's wire, passed on: what a client must not see is taken out, what must be known is read.
 
 Most chunks of an answer differ by their text alone. What stands before and behind it is learned from the first one;
-batches of chunks that have it are recognised by counting it (JSON escapes quotes and newlines within texts, so it
-cannot stand inside of one) and changed by replacing it: 4 µs for 20 chunks, where decoding them takes 50 (measured).
+batches of chunks that have it are taken apart by it (JSON escapes quotes and newlines within texts, so it cannot stand
+inside of one) and put together anew: 4 µs for 20 chunks, where decoding them takes 50 (measured).
 Whatever looks different is decoded.
 """
 
@@ -41,21 +41,22 @@ class _Frame(msgspec.Struct, frozen=True):
     shown_behind: bytes
 
     def shown(self, wire: bytes) -> bytes | None:
-        """The batch as the client gets it; None when one of its events is not like the others."""
-        n = wire.count(END)
-        if not (
-            wire.count(self.before) == n == wire.count(self.behind)
-            and wire.count(b"\n") == 2 * n
-            and wire.count(_INDEX) == n
-        ):
+        """The batch, whose end is `behind`, as the client gets it; None when one of its events is not like the others.
+
+        What stands between two texts is looked for as a whole; what is left are the texts, and no event is among them.
+        """
+        n_before, n_behind = len(self.before), len(self.behind)
+        if not wire.startswith(self.before) or len(wire) < n_before + n_behind:
             return None
-        if self.behind != self.shown_behind:
-            wire = wire.replace(self.behind, self.shown_behind)
-        return wire.replace(self.before, self.shown_before)
+        texts = wire[n_before:-n_behind].split(self.behind + self.before)
+        said = b"".join(texts)
+        if b"\n" in said or _INDEX in said:
+            return None
+        return b"".join((self.shown_before, (self.shown_behind + self.shown_before).join(texts), self.shown_behind))
 
 
 _INDEX = b'"index"'
-"""Once in each: there is one choice in a chunk, and no call of a tool."""
+"""Once around each text: there is one choice in a chunk, and no call of a tool."""
 
 _TEXTS = ("content", "reasoning_content", "reasoning")
 _decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -177,6 +178,8 @@ def _learned(choices: list[_Choice], data: bytes, shown: bytes) -> _Frame | None
         return None
     before, behind = data.split(text)
     shown_before, shown_behind = shown.split(text)
+    if (before + behind).count(_INDEX) != 1:
+        return None
     start, end = b"data: ", b"\n\n"
     return _Frame(start + before + b'"', b'"' + behind + end, start + shown_before + b'"', b'"' + shown_behind + end)
 
