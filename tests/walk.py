@@ -66,6 +66,8 @@ NAMING: dict[str, Step] = {
     ),
     "listProviderKeys": Step(method="GET", path="/api/v1/provider-keys", query={"tenant_id": "{tenant}"}, viewer=False),
     "deleteProviderKey": Step(method="DELETE", path="/api/v1/provider-keys/{pkey}", viewer=False),
+    "listUsage": Step(method="GET", path="/api/v1/usage", query={"tenant_id": "{tenant}"}, viewer=False),
+    "summarizeUsage": Step(method="GET", path="/api/v1/usage/summary", query={"tenant_id": "{tenant}"}, viewer=False),
     "listAuditEvents": Step(method="GET", path="/api/v1/audit-events", query={"tenant_id": "{tenant}"}, viewer=False),
 }
 """Operations that name somebody's things."""

@@ -19,6 +19,7 @@ from app.accounts.routes import router as accounts_router
 from app.accounts.sign_in.routes import router as sign_in_router
 from app.accounts.users.routes import router as users_router
 from app.audit.context import provide_actor
+from app.billing.routes import list_usage, summarize_usage
 from app.chat.routes import create_chat_completion
 from app.checks import checks_of_server, checks_of_worker
 from app.completions.routes import create_completion
@@ -115,6 +116,8 @@ def build_app(env: Mapping[str, str]) -> Litestar:
             sign_in_router,
             provider_keys_router,
             list_audit_events,
+            list_usage,
+            summarize_usage,
             *OPERATIONS_ROUTES,
             docs_router(title="WattOS", version=version("wattos")),
         ],

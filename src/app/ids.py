@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 from app.errors import NotFound
 from plugins.contract.ids import shown_id
 
-Prefix = Literal["ten", "user", "key", "pkey", "evt", "file", "vs", "chatcmpl", "msg"]
+Prefix = Literal["ten", "user", "key", "pkey", "evt", "call", "file", "vs", "chatcmpl", "msg"]
 
 NOUNS: dict[Prefix, str] = {
     "ten": "tenant",
@@ -19,6 +19,7 @@ NOUNS: dict[Prefix, str] = {
     "key": "key",
     "pkey": "provider key",
     "evt": "event",
+    "call": "call",
     "file": "file",
     "vs": "vector store",
     "chatcmpl": "completion",

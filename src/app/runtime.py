@@ -6,6 +6,9 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
+from app.billing.journal import Journal
+from app.billing.ledger import Ledger
+from app.billing.mover import Mover
 from app.data_directory import make_data_directory
 from app.database.changes import ChangeListener
 from app.database.embedded import embedded_postgres
@@ -79,6 +82,9 @@ class Runtime:
             self.database, self.changes, Seal.of(encryption_key(settings)), allowed_hosts=settings.outbound_hosts
         )
         self.objects = ObjectStore(settings.data_path / "files")
+        self.journal = Journal(settings.data_path / "journal")
+        self.ledger = Ledger(self.journal.append)
+        self.mover = Mover(self.database, self.journal, settings.data_path / "journal")
         self.embedder = LocalEmbedder(env=env)
         self.model_server = LocalModelServer(weights_path(settings.models_path), env=env)
         self.timed_embedder = TimedEmbedder(self.embedder)
@@ -119,6 +125,9 @@ class Runtime:
             await self.database.open(url)
             stack.push_async_callback(self.database.close)
             if chat:
+                self.journal.open()
+                self.mover.start()
+                stack.push_async_callback(self.mover.stop)
                 self.changes.start(url)
                 stack.push_async_callback(self.changes.stop)
                 stack.push_async_callback(self.provider_keys.close)

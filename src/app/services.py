@@ -10,6 +10,7 @@ from app.accounts.service import AccountsService
 from app.accounts.sign_in.service import SignInService
 from app.accounts.users.service import UsersService
 from app.audit.record import AuditLog
+from app.billing.service import UsageService
 from app.chat.extractive import ExtractiveTransport
 from app.chat.service import ChatService
 from app.completions.adapter import AsCompletions
@@ -67,6 +68,7 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
         outcomes=outcomes,
         traffic=router.traffic,
         own_keys=runtime.provider_keys,
+        accounting=runtime.ledger,
     )
     runtime.last_acts.append(chain.settle)
     passwords = Passwords()
@@ -94,6 +96,7 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
             runtime.database, passwords, runtime.access_tokens, session_ttl_s=runtime.settings.session_ttl_s
         ),
         "provider_keys": runtime.provider_keys,
+        "usage": UsageService(runtime.database),
         "audit": AuditService(runtime.database),
         "audit_log": AuditLog(runtime.database),
     }

@@ -57,6 +57,8 @@ OPERATION_IDS = [
     "listProviderKeys",
     "deleteProviderKey",
     "listAuditEvents",
+    "listUsage",
+    "summarizeUsage",
     "getLiveness",
     "getReadiness",
     "getHealth",

@@ -113,6 +113,8 @@ def test_every_operation_answers_as_the_document_says(caller: Caller, gateway: G
     own = call("putProviderKey", 200, json={"tenant_id": tenant["id"], "provider": "groq", "key": "gsk-1"})
     call("listProviderKeys", 200, params={"tenant_id": tenant["id"]})
     call("deleteProviderKey", 204, ids={"id": own["id"]}, params={"tenant_id": tenant["id"]})
+    call("listUsage", 200, params={"tenant_id": tenant["id"]})
+    call("summarizeUsage", 200, params={"tenant_id": tenant["id"], "group_by": "day,model"})
     call("listAuditEvents", 200, params={"tenant_id": tenant["id"], "action": "key.created"})
 
     file = call("createFile", 200, files={"file": ("warranty.txt", TEXT.encode())}, data={"purpose": "assistants"})
@@ -196,6 +198,7 @@ def test_each_event_of_a_stream_is_a_chunk(caller: Caller, gateway: Gateway) -> 
         ("signOut", 403, {}),
         ("putProviderKey", 400, {"json": {"provider": "openai", "key": "k", "base_url": "http://127.0.0.1"}}),
         ("listAuditEvents", 400, {"params": {"action": "x"}}),
+        ("summarizeUsage", 400, {"params": {"group_by": "x"}}),
     ],
 )
 def test_refusals_are_as_the_document_says(

@@ -19,7 +19,7 @@ from app.database.errors import DatabaseUnfit
 from app.database.migrate import check, downgrade, is_current, upgrade
 from postgres import Cluster
 
-ROLES = "wattos_app, wattos_auth, wattos_sign_in, wattos_platform, wattos_jobs"
+ROLES = "wattos_app, wattos_auth, wattos_sign_in, wattos_platform, wattos_jobs, wattos_ledger"
 
 
 @pytest.fixture

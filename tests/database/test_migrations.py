@@ -90,6 +90,8 @@ WIDER = {
     ("users", "wattos_platform"),
     ("audit_events", "wattos_platform"),
     ("audit_heads", "wattos_platform"),
+    ("calls", "wattos_ledger"),
+    ("usage_days", "wattos_ledger"),
     ("loose_objects", "wattos_jobs"),
     ("vector_store_files", "wattos_jobs"),
 }

@@ -56,8 +56,9 @@ class ChatService:
         _require_reading(principal, request)
         if key and request.cache.reads and (hit := await self._cache.get(key)) is not None:
             kept = msgspec.msgpack.decode(hit, type=CachedReply)
+            self._chain.cached(_call(principal, tenant_id, request), kept.target)
             return kept.body, ChatOutcome(target=kept.target, attempts=0, cache="hit", cost_nusd=0)
-        call, plan = await self._prepare(tenant_id, request, plan)
+        call, plan = await self._prepare(principal, tenant_id, request, plan)
         completed = await self._chain.complete(call, plan)
         outcome = self._outcome(call, completed.target, completed.attempts, completed.cost_nusd, asked=bool(key))
         body = completed.reply.body
@@ -74,7 +75,7 @@ class ChatService:
         """The chunks as they come, once the first of them is there, and how they came about."""
         plan = self._router.plan(principal, request.model, "chat", request.wishes)
         _require_reading(principal, request)
-        call, plan = await self._prepare(tenant_id, request, plan)
+        call, plan = await self._prepare(principal, tenant_id, request, plan)
         streamed = await self._chain.stream(call, plan)
         outcome = self._outcome(call, streamed.target, streamed.attempts, None, asked=False)
         chunks = streamed.pieces
@@ -82,17 +83,11 @@ class ChatService:
             chunks = CitedReply(self._answerer, call.grounding).chunks(chunks, _extension(request, outcome))
         return chunks, outcome
 
-    async def _prepare(self, tenant_id: TenantId, request: ChatRequest, plan: Plan) -> tuple[Call, Plan]:
+    async def _prepare(
+        self, principal: Principal, tenant_id: TenantId, request: ChatRequest, plan: Plan
+    ) -> tuple[Call, Plan]:
         """The call as targets get it. Over documents: with passages found, and quotes as the chain's last link."""
-        call = Call(
-            alias=request.model,
-            tenant_id=tenant_id,
-            fields=request.fields,
-            stream=request.stream,
-            include_usage=request.include_usage,
-            deadline_s=request.deadline_s,
-            may_continue=request.may_continue,
-        )
+        call = _call(principal, tenant_id, request)
         if not request.store_ids:
             return call, _that_write(plan)
         retrieved = await self._retriever.retrieve(
@@ -128,6 +123,20 @@ class ChatService:
             cost_nusd=cost_nusd,
             grounding=call.grounding,
         )
+
+
+def _call(principal: Principal, tenant_id: TenantId, request: ChatRequest) -> Call:
+    return Call(
+        alias=request.model,
+        tenant_id=tenant_id,
+        key_id=principal.key_id,
+        user_id=principal.user_id,
+        fields=request.fields,
+        stream=request.stream,
+        include_usage=request.include_usage,
+        deadline_s=request.deadline_s,
+        may_continue=request.may_continue,
+    )
 
 
 def _require_reading(principal: Principal, request: ChatRequest) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from app.completions.model import CompletionRequest
-from app.llm.chain import Chain, Completed, Streamed
+from app.llm.answers import Completed, Streamed
+from app.llm.chain import Chain
 from app.llm.model import Call
 from app.llm.routing import Router
 from plugins.contract.principal import Principal
@@ -29,6 +30,8 @@ def _call(principal: Principal, request: CompletionRequest) -> Call:
     return Call(
         alias=request.model,
         tenant_id=principal.tenant_id,
+        key_id=principal.key_id,
+        user_id=principal.user_id,
         fields=request.fields,
         endpoint="completions",
         stream=request.stream,

@@ -57,6 +57,8 @@ class Role(StrEnum):
     """Who has this name, password or refresh token? And how often did they fail lately?"""
     PLATFORM = "wattos_platform"
     """The administrator's list of tenants, users and keys, and the audit log of all of them."""
+    LEDGER = "wattos_ledger"
+    """Entering calls, whichever tenant made them."""
     JOBS = "wattos_jobs"
     """How many jobs are there, of all tenants?"""
 

@@ -8,7 +8,8 @@ import msgspec
 
 from app.embeddings.schemas import MAX_TEXTS, EmbeddingRequest
 from app.errors import InvalidRequest
-from app.llm.chain import Chain, Embedded
+from app.llm.answers import Embedded
+from app.llm.chain import Chain
 from app.llm.model import EmbeddingCall
 from app.llm.routing import Router
 from plugins.contract.principal import Principal
@@ -31,6 +32,8 @@ class EmbeddingService:
         call = EmbeddingCall(
             alias=request.model,
             tenant_id=principal.tenant_id,
+            key_id=principal.key_id,
+            user_id=principal.user_id,
             texts=_texts(request),
             kind=request.input_type,
             dimensions=request.dimensions,

@@ -7,14 +7,17 @@ the table of which errors move on. A stream may fall back silently until its fir
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
 
+from app.llm.accounting import Account, Accounting, Happened, NoAccounting, expected
+from app.llm.answers import Completed, Embedded, Served, Streamed
 from app.llm.attempts import Attempts
 from app.llm.instruments import Finished, Instruments, outcome_of
 from app.llm.model import (
@@ -22,7 +25,6 @@ from app.llm.model import (
     EmbeddingCall,
     EmbeddingTransport,
     Endpoint,
-    Events,
     Plan,
     Reply,
     Target,
@@ -50,43 +52,6 @@ T = TypeVar("T")
 Transports = Mapping[Endpoint, Mapping[TransportName, Transport]]
 
 
-class Served(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """What a target gave. `rest`: the targets that were not asked."""
-
-    value: T
-    target: Target
-    rest: tuple[Target, ...]
-    attempts: Attempts
-    began_s: float
-    """Monotonic: when the first target was asked."""
-
-
-class Completed(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole answer and its trail. `attempts` counts the calls that were really sent, to all targets together."""
-
-    reply: Reply
-    target: Target
-    attempts: int
-    cost_nusd: int | None
-
-
-class Streamed(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream whose first token is there. Close `pieces` early and the target's connection is closed."""
-
-    pieces: AsyncIterator[Events]
-    target: Target
-    attempts: int
-
-
-class Embedded(msgspec.Struct, frozen=True, kw_only=True):
-    """Vectors and their trail."""
-
-    vectors: Vectors
-    target: Target
-    attempts: int
-    cost_nusd: int | None
-
-
 class Chain:
     """Walks the targets of a plan."""
 
@@ -101,6 +66,7 @@ class Chain:
         outcomes: LastOutcomes | None = None,
         traffic: Traffic | None = None,
         own_keys: OwnKeys | None = None,
+        accounting: Accounting | None = None,
     ) -> None:
         self._transports = transports
         self._embedding = embedding
@@ -109,7 +75,8 @@ class Chain:
         self._outcomes = outcomes or LastOutcomes()
         self._traffic = traffic or Traffic()
         self._own_keys = own_keys or NoOwnKeys()
-        self._accounting: set[asyncio.Task[None]] = set()
+        self._accounting = accounting or NoAccounting()
+        self._counting: set[asyncio.Task[None]] = set()
 
     async def complete(self, call: Call, plan: Plan) -> Completed:
         """Raises: what the only target raised, or AllTargetsFailed; DeadlineExceeded."""
@@ -120,16 +87,23 @@ class Chain:
                 return await transports[target.transport].complete(target, call)
 
         plan = await self.with_own_keys(plan, call.tenant_id)
-        walking = self._walk(plan, self._counted(attempt), Attempts())
-        if call.deadline_s is None:
-            served = await walking
-        else:
-            async with before(call.deadline_s):
+        attempts = Attempts()
+        with self._accounted(call, plan, attempts) as account:
+            walking = self._walk(plan, self._counted(attempt), attempts)
+            if call.deadline_s is None:
                 served = await walking
-        reply = served.value
-        usage = reply.usage or await estimated_usage(call, (reply.body,))
-        cost_nusd = self._finish(served, "ok", usage)
+            else:
+                async with before(call.deadline_s):
+                    served = await walking
+            reply = served.value
+            usage = reply.usage or await estimated_usage(call, (reply.body,))
+            cost_nusd = self._finish(served, "ok", usage, account)
         return Completed(reply=reply, target=served.target, attempts=served.attempts.n_sent, cost_nusd=cost_nusd)
+
+    def cached(self, call: Call, target_id: str) -> None:
+        """An answer that this target once gave was given again: it is entered, and costs nothing."""
+        account = self._accounting.open(expected(call, Plan(targets=())))
+        account.close(Happened(outcome="cached", target=target_id, attempts=0))
 
     async def with_own_keys(self, plan: Plan, tenant_id: UUID | None) -> Plan:
         """The same plan, called with the tenant's own keys where it has some. Raises: RetryableError."""
@@ -150,8 +124,10 @@ class Chain:
                 return await self._embedding[target.transport].embed(target, call)
 
         plan = await self.with_own_keys(plan, call.tenant_id)
-        served = await self._walk(plan, self._counted(attempt), Attempts())
-        cost_nusd = self._finish(served, "ok", served.value.usage)
+        attempts = Attempts()
+        with self._accounted(call, plan, attempts) as account:
+            served = await self._walk(plan, self._counted(attempt), attempts)
+            cost_nusd = self._finish(served, "ok", served.value.usage, account)
         return Embedded(
             vectors=served.value, target=served.target, attempts=served.attempts.n_sent, cost_nusd=cost_nusd
         )
@@ -165,11 +141,23 @@ class Chain:
             first = await until_token(pieces, target)
             return Opened(first=first, rest=pieces, target=target, first_token_ms=(time.monotonic() - sent_s) * 1000)
 
-        async with before(call.deadline_s):
-            served = await self._walk(plan, self._counted(attempt, is_whole=False), attempts)
+        with self._accounted(call, plan, attempts) as account:
+            async with before(call.deadline_s):
+                served = await self._walk(plan, self._counted(attempt, is_whole=False), attempts)
         return msgspec.structs.replace(
-            served.value, others=served.rest, attempts=served.attempts, began_s=served.began_s
+            served.value, others=served.rest, attempts=served.attempts, began_s=served.began_s, account=account
         )
+
+    @contextlib.contextmanager
+    def _accounted(self, call: Call | EmbeddingCall, plan: Plan, attempts: Attempts) -> Generator[Account]:
+        """Announced before it is sent, and entered if it fails; who is served closes the account."""
+        account, n_before = self._accounting.open(expected(call, plan)), attempts.n_sent
+        try:
+            yield account
+        except BaseException as exc:
+            asked = attempts.failures[-1][0].id if attempts.failures else None
+            account.close(Happened(outcome=outcome_of(exc), target=asked, attempts=attempts.n_sent - n_before))
+            raise
 
     async def _walk(self, plan: Plan, attempt: Callable[[Target], Awaitable[T]], attempts: Attempts) -> Served[T]:
         began_s = time.monotonic()
@@ -257,28 +245,43 @@ class Chain:
         """A stream is over, however. What the target did not count is counted here, after the client has gone."""
         self._traffic.end(opened.target.known_as, opened.first_token_ms)
         self._instruments.called(opened.target, outcome)
+
+        def report(counted: Usage) -> None:
+            n_sent, first_token_ms = opened.attempts.n_sent, opened.first_token_ms
+            self._report(opened.target, n_sent, outcome, counted, opened.began_s, opened.account, first_token_ms)
+
         if usage is not None:
-            self._report(opened.target, opened.attempts.n_sent, outcome, usage, opened.began_s)
+            report(usage)
             return
 
         async def count() -> None:
-            counted = await estimated_usage(call, seen.wires, are_events=True, n_bytes=seen.n_bytes)
-            self._report(opened.target, opened.attempts.n_sent, outcome, counted, opened.began_s)
+            report(await estimated_usage(call, seen.wires, are_events=True, n_bytes=seen.n_bytes))
 
-        accounting = asyncio.create_task(count(), name="count-tokens")
-        self._accounting.add(accounting)
-        accounting.add_done_callback(self._accounting.discard)
+        counting = asyncio.create_task(count(), name="count-tokens")
+        self._counting.add(counting)
+        counting.add_done_callback(self._counting.discard)
 
     async def settle(self) -> None:
         """Wait for what is still being counted: before the process ends."""
-        await asyncio.gather(*self._accounting, return_exceptions=True)
+        await asyncio.gather(*self._counting, return_exceptions=True)
 
-    def _finish(self, served: Served[T], outcome: str, usage: Usage | None) -> int | None:
+    def _finish(self, served: Served[T], outcome: str, usage: Usage | None, account: Account) -> int | None:
         """Returns: the cost."""
-        return self._report(served.target, served.attempts.n_sent, outcome, usage, served.began_s)
+        return self._report(served.target, served.attempts.n_sent, outcome, usage, served.began_s, account)
 
-    def _report(self, target: Target, n_sent: int, outcome: str, usage: Usage | None, began_s: float) -> int | None:
+    def _report(
+        self,
+        target: Target,
+        n_sent: int,
+        outcome: str,
+        usage: Usage | None,
+        began_s: float,
+        account: Account,
+        first_token_ms: float | None = None,
+    ) -> int | None:
         cost_nusd = target.cost_nusd(usage)
+        happened = Happened(outcome=outcome, target=target.id, attempts=n_sent, usage=usage, cost_nusd=cost_nusd)
+        account.close(msgspec.structs.replace(happened, first_token_ms=first_token_ms) if first_token_ms else happened)
         self._instruments.finished(
             Finished(
                 target=target,

@@ -114,6 +114,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     fields: Mapping[str, msgspec.Raw]
     tenant_id: UUID | None = None
     """Whose call it is: with its own keys of vendors, if it has some."""
+    key_id: UUID | None = None
+    user_id: UUID | None = None
     endpoint: Endpoint = "chat/completions"
     """Whose wire `fields` and the answer are in."""
     stream: bool = False
@@ -151,6 +153,8 @@ class EmbeddingCall(msgspec.Struct, frozen=True, kw_only=True):
     alias: str
     texts: tuple[str, ...] | tuple[tuple[int, ...], ...]
     tenant_id: UUID | None = None
+    key_id: UUID | None = None
+    user_id: UUID | None = None
     kind: Literal["query", "passage"] = "passage"
     dimensions: int | None = None
     extra: Mapping[str, msgspec.Raw] = {}

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from app.errors import DeadlineExceeded, UpstreamRejected
+from app.llm.accounting import Account, NoAccount
 from app.llm.attempts import Attempts
 from app.llm.events import event, payloads
 from app.llm.instruments import outcome_of
@@ -38,6 +39,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[Target, ...] = ()
     attempts: Attempts = msgspec.field(default_factory=Attempts)
     began_s: float = 0.0
+    account: Account = msgspec.field(default_factory=NoAccount)
 
 
 class Ended(Protocol):

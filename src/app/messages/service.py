@@ -9,7 +9,8 @@ from typing import Protocol
 import msgspec
 
 from app.errors import UpstreamError, UpstreamMisconfigured
-from app.llm.chain import Chain, Completed, Streamed
+from app.llm.answers import Completed, Streamed
+from app.llm.chain import Chain
 from app.llm.model import Call, Plan, Target
 from app.llm.routing import Router
 from app.messages.counting import input_tokens_of
@@ -71,6 +72,8 @@ def _call(principal: Principal, request: MessagesRequest) -> Call:
     return Call(
         alias=request.model,
         tenant_id=principal.tenant_id,
+        key_id=principal.key_id,
+        user_id=principal.user_id,
         fields=request.fields,
         endpoint="messages",
         stream=request.stream,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from app.errors import ModelNotFound
-from app.llm.chain import Chain, Completed
+from app.llm.answers import Completed
+from app.llm.chain import Chain
 from app.llm.model import Call
 from app.llm.routing import Router
 from app.moderations.schemas import ModerationRequest
@@ -25,6 +26,8 @@ class ModerationService:
         call = Call(
             alias=alias,
             tenant_id=principal.tenant_id,
+            key_id=principal.key_id,
+            user_id=principal.user_id,
             fields=request.fields,
             endpoint="moderations",
             deadline_s=deadline_s,

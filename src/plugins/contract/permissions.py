@@ -16,6 +16,7 @@ Permission = Literal[
     "users:manage",
     "provider-keys:manage",
     "audit:read",
+    "usage:read",
     "platform:manage",
 ]
 
@@ -30,6 +31,7 @@ MEANINGS: dict[Permission, str] = {
     "users:manage": "make, change and delete the tenant's users",
     "provider-keys:manage": "set the tenant's own keys of model vendors",
     "audit:read": "read the tenant's audit log",
+    "usage:read": "see the tenant's calls and what they cost",
     "platform:manage": "make tenants, and whatever concerns all of them",
 }
 

@@ -42,6 +42,7 @@ TAGS: Mapping[str, str] = {
     "files": "Documents as they were uploaded.",
     "vector stores": "Documents cut, embedded and searchable.",
     "accounts": "Tenants, users, keys and sign-in.",
+    "billing": "What was called, and what it cost.",
     "operations": "Health, metrics, plugins. Public.",
 }
 

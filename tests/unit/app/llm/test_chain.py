@@ -15,7 +15,7 @@ from app.errors import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from app.llm.chain import Streamed
+from app.llm.answers import Streamed
 from app.llm.model import Events
 from app.llm.transports.bridge import BridgeTransport
 from plugins.contract.errors import CircuitOpen

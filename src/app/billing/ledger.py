@@ -1,0 +1,89 @@
+"""The `Accounting` port on the journal: the intent before a call is sent, its entry before its answer ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from app.audit.model import PLATFORM_CHAIN
+from app.billing.model import MAX_NUMBER, Intent, LedgerEntry, Outcome, Record
+from app.ids import new_id
+from app.llm.accounting import Expected, Happened
+
+MAX_TEXT = 200
+"""Of a model's name: clients choose those that a wildcard stands for."""
+
+_OUTCOMES: dict[str, Outcome] = {"ok": "ok", "cached": "cached", "cancelled": "cancelled"}
+
+
+class Ledger:
+    """`append` takes a record and does not wait: a journal's."""
+
+    def __init__(self, append: Callable[[Record], None]) -> None:
+        self._append = append
+
+    def open(self, expected: Expected) -> OpenCall:
+        intent = Intent(
+            id=new_id(),
+            tenant_id=expected.tenant_id or PLATFORM_CHAIN,
+            key_id=expected.key_id,
+            user_id=expected.user_id,
+            model=_text(expected.model),
+            endpoint=expected.endpoint,
+            estimate_nusd=_number(expected.estimate_nusd),
+        )
+        self._append(intent)
+        return OpenCall(intent, self._append)
+
+
+class OpenCall:
+    """The `Account` of one call."""
+
+    __slots__ = ("_append", "_began_s", "_intent")
+
+    def __init__(self, intent: Intent, append: Callable[[Record], None]) -> None:
+        self._intent: Intent | None = intent
+        self._append = append
+        self._began_s = time.monotonic()
+
+    def close(self, happened: Happened) -> None:
+        intent, self._intent = self._intent, None
+        if intent is None:
+            return
+        outcome, usage, cost_nusd = _OUTCOMES.get(happened.outcome, "error"), happened.usage, happened.cost_nusd
+        # Whoever gave up a call may well pay for it; one that failed, or was never sent, costs nothing.
+        is_unknown = outcome == "cancelled" and usage is None and happened.attempts > 0
+        if usage is None and outcome != "ok":
+            cost_nusd = intent.estimate_nusd if is_unknown else 0
+        self._append(
+            LedgerEntry(
+                id=intent.id,
+                tenant_id=intent.tenant_id,
+                key_id=intent.key_id,
+                user_id=intent.user_id,
+                model=intent.model,
+                endpoint=intent.endpoint,
+                outcome=outcome,
+                error=happened.outcome if outcome == "error" else None,
+                target=happened.target and _text(happened.target),
+                attempts=happened.attempts,
+                input_tokens=_number(usage.input_tokens) if usage else None,
+                output_tokens=_number(usage.output_tokens) if usage else None,
+                cached_tokens=_number(usage.cached_tokens) if usage else None,
+                cache_write_tokens=_number(usage.cache_write_tokens) if usage else None,
+                reasoning_tokens=_number(usage.reasoning_tokens) if usage else None,
+                is_estimate=usage.is_estimate if usage else is_unknown,
+                cost_nusd=_number(cost_nusd),
+                latency_ms=(time.monotonic() - self._began_s) * 1000,
+                first_token_ms=happened.first_token_ms,
+            )
+        )
+
+
+def _number(value: int | None) -> int | None:
+    return None if value is None else min(value, MAX_NUMBER)
+
+
+def _text(value: str) -> str:
+    """As a database takes it: no NUL, no half of a character."""
+    return value[:MAX_TEXT].replace("\0", "").encode(errors="replace").decode()

@@ -1,0 +1,152 @@
+"""Moves the journal to the ledger in the database: within 200 ms, each entry once, and after a crash too."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+from app.billing import store
+from app.billing.journal import Journal, dead_journal
+from app.billing.model import LedgerEntry, time_of
+from app.billing.reading import JournalReader, last_segment
+from app.database.engine import Database, Role
+from plugins.contract.errors import RetryableError
+
+logger = logging.getLogger("billing")
+
+EVERY_S = 0.1
+"""Half of what is promised: the other half is the statement's."""
+
+AGAIN_S = 1.0
+"""After the database was away."""
+
+REPLAY_EVERY_S = 10.0
+"""Dead processes' journals are looked for: costs one listing of a directory."""
+
+DRAIN_S = 3.0
+"""At the end. What is not moved by then, the next process moves."""
+
+
+class Mover:
+    """Follows this process's journal, and takes over those of dead ones."""
+
+    def __init__(self, database: Database, journal: Journal, root: Path) -> None:
+        self._database = database
+        self._journal = journal
+        self._root = root
+        self._reader: JournalReader | None = None
+        self._batch: list[LedgerEntry] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._months: set[datetime] = set()
+
+    def start(self) -> None:
+        """The journal is open."""
+        self._reader = JournalReader(self._journal.folder)
+        self._tasks = [
+            asyncio.create_task(self._move_always(), name="ledger-move"),
+            asyncio.create_task(self._replay_always(), name="ledger-replay"),
+        ]
+
+    async def stop(self) -> None:
+        """Move what is left, and close the journal."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        is_moved = False
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await self._move()
+                is_moved = True
+        except (TimeoutError, RetryableError):
+            logger.warning("the database is away: the journal is left for the next process")
+        except Exception:
+            logger.exception("the journal is left for the next process")
+        is_whole = is_moved and self._reader is not None and not self._reader.n_open
+        self._journal.close(remove=is_whole)
+
+    async def _move_always(self) -> None:
+        while True:
+            pause_s = EVERY_S
+            try:
+                await self._move()
+            except RetryableError:
+                pause_s = AGAIN_S
+            except Exception:  # a bug must not stop accounting for ever
+                logger.exception("moving the journal failed")
+                pause_s = AGAIN_S
+            await asyncio.sleep(pause_s)
+
+    async def _move(self) -> None:
+        """Everything that is there. Raises: RetryableError; the entries at hand are then tried again."""
+        assert self._reader is not None
+        while True:
+            if not self._batch:
+                self._batch = self._reader.read(self._journal.current)
+                while self._journal.held:
+                    self._batch.append(self._journal.held.popleft())
+            if not self._batch:
+                return
+            await self._enter(self._batch)
+            self._batch = []
+            self._reader.remove_read()
+
+    async def _replay_always(self) -> None:
+        while True:
+            try:
+                await self.replay()
+            except RetryableError:
+                pass  # looked at again
+            except Exception:
+                logger.exception("replaying a journal failed")
+            await asyncio.sleep(REPLAY_EVERY_S)
+
+    async def replay(self) -> int:
+        """The journals of dead processes. Returns: how many entries they had. Raises: RetryableError."""
+        n_entries = 0
+        for folder in sorted(path for path in self._root.iterdir() if path.is_dir() and path.name[0] != "."):
+            with dead_journal(folder) as is_dead:
+                if is_dead:
+                    n_entries += await self._replay_one(folder)
+        return n_entries
+
+    async def _replay_one(self, folder: Path) -> int:
+        reader, last, n_entries = JournalReader(folder), last_segment(folder), 0
+        while entries := reader.read(last) if last else []:
+            await self._enter(entries)
+            n_entries += len(entries)
+        if lost := reader.abandoned():
+            await self._enter(lost)
+        shutil.rmtree(folder, ignore_errors=True)
+        logger.info("replayed a journal: %d entries, %d calls lost on the way", n_entries, len(lost))
+        return n_entries + len(lost)
+
+    async def _enter(self, entries: Sequence[LedgerEntry]) -> None:
+        """Raises: RetryableError. An entry that the database does not take is logged, and does not hold up others."""
+        try:
+            await self._enter_at_once(entries)
+        except RetryableError:
+            raise
+        except Exception:
+            if len(entries) == 1:
+                logger.exception("the ledger does not take call %s: %r", entries[0].id, entries[0])
+                return
+            for entry in entries:
+                await self._enter([entry])
+
+    async def _enter_at_once(self, entries: Sequence[LedgerEntry]) -> None:
+        months = {_month(entry.id) for entry in entries} - self._months
+        async with self._database.role(Role.LEDGER) as session:
+            if months:
+                await store.make_partitions(session, sorted(months))
+            await store.enter(session, entries)
+        self._months |= months
+
+
+def _month(call_id: UUID) -> datetime:
+    moment = time_of(call_id)
+    return (moment - timedelta(days=moment.day - 1)).replace(hour=0, minute=0, second=0, microsecond=0)
