@@ -19,6 +19,8 @@ from plugins.contract.principal import Principal
 
 GROUPINGS: tuple[str, ...] = get_args(Grouping)
 
+Since = Annotated[date | None, QueryParameter(description="The first day, UTC: the month's unless said.")]
+Until = Annotated[date | None, QueryParameter(description="The last day, UTC, included: today unless said.")]
 OfTenant = Annotated[str | None, QueryParameter(name="tenant_id")]
 
 
@@ -53,8 +55,8 @@ async def summarize_usage(
     usage: UsageService,
     of_tenant: OfTenant = None,
     group_by: Annotated[str, QueryParameter(description=f"Of {', '.join(GROUPINGS)}: several with commas.")] = "model",
-    since: date | None = None,
-    until: date | None = None,
+    since: Since = None,
+    until: Until = None,
 ) -> UsageSummary:
     """The tenant's calls, added up: of this month (UTC) unless said."""
     by = group_by.split(",")

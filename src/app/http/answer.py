@@ -13,7 +13,7 @@ from app.http.sse import DONE, error_event
 from plugins.contract.errors import WattosError
 
 if TYPE_CHECKING:
-    from litestar.types import Receive, Scope, Send
+    from litestar.types import HTTPResponseStartEvent, Receive, Scope, Send
 
 logger = logging.getLogger("http")
 
@@ -66,8 +66,6 @@ class EventStream:
         try:
             with Watch(scope, receive):
                 async with aclosing(self._pieces):  # type: ignore[type-var]  # an async generator
-                    headers = [*_EVENTS, *_encoded(self._headers)]
-                    await send({"type": "http.response.start", "status": 200, "headers": headers})
                     last = await self._relayed(send)
                 await send({"type": "http.response.body", "body": last, "more_body": False})
         except ClientLeft:
@@ -75,15 +73,23 @@ class EventStream:
 
     async def _relayed(self, send: Send) -> bytes:
         """Returns: what ends the stream."""
+        headers = [*_EVENTS, *_encoded(self._headers)]
+        head: HTTPResponseStartEvent | None = {"type": "http.response.start", "status": 200, "headers": headers}
+        last = self.done
         try:
             async for piece in self._pieces:
+                if head:  # not before the pieces have begun: closing them early then does what their end must do
+                    await send(head)
+                    head = None
                 await send({"type": "http.response.body", "body": piece.wire, "more_body": True})
         except WattosError as exc:
-            return self.error(exc)
-        except Exception as exc:  # the status is sent: an event is all that is left to tell the client
+            last = self.error(exc)
+        except Exception as exc:  # the status is as good as sent: an event is all that is left to tell the client
             logger.exception("unhandled %s in a stream", type(exc).__name__)
-            return self.error(WattosError("internal error"))
-        return self.done
+            last = self.error(WattosError("internal error"))
+        if head:
+            await send(head)
+        return last
 
 
 class AnthropicEventStream(EventStream):
