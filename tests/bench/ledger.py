@@ -33,9 +33,10 @@ INSERT INTO calls (tenant_id, id, time, key_id, model, endpoint, outcome, target
                    is_estimate, cost_nusd, latency_ms)
 SELECT lpad(to_hex(1 + n % %(tenants)s), 32, '0')::uuid,
        (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || lpad(to_hex(n), 20, '0'))::uuid, at,
-       lpad(to_hex(n %% 40), 32, '0')::uuid, 'model-' || n %% 8, 'chat/completions', 'ok', 'target-' || n %% 8, 1,
+       lpad(to_hex(n / 400 %% 40), 32, '0')::uuid, 'model-' || n / 50 %% 8, 'chat/completions',
+       'ok', 'target-' || n / 50 %% 8, 1,
        n %% 1000, n %% 300, false, n %% 100000, 250
-FROM (SELECT n, %(month)s + n * interval '2592000 s' / %(calls)s AS at
+FROM (SELECT n, %(month)s + n::float8 / %(calls)s * interval '720 hours' AS at
       FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n) AS made
 """.replace("n % %(tenants)s", "n %% %(tenants)s")
 ADD_UP = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -109,6 +110,7 @@ async def test_broken_weights_are_a_clear_state(
     tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A truncated GGUF: not a crash of ours; the log says what llama.cpp found."""
+    caplog.set_level(logging.WARNING, "app")  # apps built by other tests in this process may have set another
     broken = tmp_path / "broken.gguf"
     with weights.open("rb") as whole, broken.open("wb") as part:
         shutil.copyfileobj(whole, part)

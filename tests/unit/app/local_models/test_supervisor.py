@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -167,6 +168,7 @@ async def test_stderr_of_a_failing_start_is_logged(
     tmp_path: Path, supervise: Supervise, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Why a start fails is in the log."""
+    caplog.set_level(logging.WARNING, "app")  # apps built by other tests in this process may have set another
     supervisor = supervise(Script(tmp_path, "raise SystemExit('no such model')"))
     await eventually(lambda: supervisor.state.restarts > 0, "it failed")
     assert "script: no such model" in caplog.messages
