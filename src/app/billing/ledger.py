@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from app.audit.model import PLATFORM_CHAIN
-from app.billing.model import MAX_NUMBER, Intent, LedgerEntry, Outcome, Record
+from app.billing.model import MAX_NUMBER, Intent, Outcome, Record, entry_of
 from app.ids import new_id
 from app.llm.accounting import Expected, Happened
 
@@ -56,13 +56,8 @@ class OpenCall:
         if usage is None and outcome != "ok":
             cost_nusd = intent.estimate_nusd if is_unknown else 0
         self._append(
-            LedgerEntry(
-                id=intent.id,
-                tenant_id=intent.tenant_id,
-                key_id=intent.key_id,
-                user_id=intent.user_id,
-                model=intent.model,
-                endpoint=intent.endpoint,
+            entry_of(
+                intent,
                 outcome=outcome,
                 error=happened.outcome if outcome == "error" else None,
                 target=happened.target and _text(happened.target),

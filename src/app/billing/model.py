@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -65,8 +65,8 @@ def time_of(call_id: UUID) -> datetime:
     return datetime.fromtimestamp((call_id.int >> 80) / 1000, UTC)
 
 
-def lost(intent: Intent) -> LedgerEntry:
-    """What is entered of a call whose end nobody saw."""
+def entry_of(intent: Intent, **happened: Any) -> LedgerEntry:
+    """The intent's call, with how it ended."""
     return LedgerEntry(
         id=intent.id,
         tenant_id=intent.tenant_id,
@@ -74,7 +74,10 @@ def lost(intent: Intent) -> LedgerEntry:
         user_id=intent.user_id,
         model=intent.model,
         endpoint=intent.endpoint,
-        outcome="lost",
-        is_estimate=True,
-        cost_nusd=intent.estimate_nusd,
+        **happened,
     )
+
+
+def lost(intent: Intent) -> LedgerEntry:
+    """What is entered of a call whose end nobody saw."""
+    return entry_of(intent, outcome="lost", is_estimate=True, cost_nusd=intent.estimate_nusd)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -48,8 +48,8 @@ class Mover:
         """The journal is open."""
         self._reader = JournalReader(self._journal.folder)
         self._tasks = [
-            asyncio.create_task(self._move_always(), name="ledger-move"),
-            asyncio.create_task(self._replay_always(), name="ledger-replay"),
+            asyncio.create_task(self._repeat(self._move, EVERY_S), name="ledger-move"),
+            asyncio.create_task(self._repeat(self.replay, REPLAY_EVERY_S), name="ledger-replay"),
         ]
 
     async def stop(self) -> None:
@@ -69,16 +69,16 @@ class Mover:
         is_whole = is_moved and self._reader is not None and not self._reader.n_open
         self._journal.close(remove=is_whole)
 
-    async def _move_always(self) -> None:
+    async def _repeat(self, act: Callable[[], Awaitable[object]], every_s: float) -> None:
         while True:
-            pause_s = EVERY_S
+            pause_s = every_s
             try:
-                await self._move()
+                await act()
             except RetryableError:
-                pause_s = AGAIN_S
+                pause_s = max(every_s, AGAIN_S)
             except Exception:  # a bug must not stop accounting for ever
                 logger.exception("moving the journal failed")
-                pause_s = AGAIN_S
+                pause_s = max(every_s, AGAIN_S)
             await asyncio.sleep(pause_s)
 
     async def _move(self) -> None:
@@ -95,16 +95,6 @@ class Mover:
             self._batch = []
             self._reader.remove_read()
 
-    async def _replay_always(self) -> None:
-        while True:
-            try:
-                await self.replay()
-            except RetryableError:
-                pass  # looked at again
-            except Exception:
-                logger.exception("replaying a journal failed")
-            await asyncio.sleep(REPLAY_EVERY_S)
-
     async def replay(self) -> int:
         """The journals of dead processes. Returns: how many entries they had. Raises: RetryableError."""
         n_entries = 0
@@ -116,7 +106,7 @@ class Mover:
 
     async def _replay_one(self, folder: Path) -> int:
         reader, last, n_entries = JournalReader(folder), last_segment(folder), 0
-        while entries := reader.read(last) if last else []:
+        while entries := reader.read(last):
             await self._enter(entries)
             n_entries += len(entries)
         if lost := reader.abandoned():
@@ -148,5 +138,4 @@ class Mover:
 
 
 def _month(call_id: UUID) -> datetime:
-    moment = time_of(call_id)
-    return (moment - timedelta(days=moment.day - 1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    return time_of(call_id).replace(day=1, hour=0, minute=0, second=0, microsecond=0)

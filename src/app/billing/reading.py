@@ -25,6 +25,8 @@ class JournalReader:
         self._folder = folder
         self._number = 1
         self._offset = 0
+        self._oldest = 1
+        """The first file that is still there."""
         self._open: dict[UUID, tuple[Intent, int]] = {}
         """Intents without an entry yet, each with its file."""
 
@@ -67,10 +69,12 @@ class JournalReader:
 
     def remove_read(self) -> None:
         """Files read to their end, all of whose calls are over. To be called when what was read has been moved."""
-        needed = min((number for _, number in self._open.values()), default=self._number)
-        for path in self._folder.glob("*.log"):
-            if int(path.stem) < min(needed, self._number):
-                path.unlink(missing_ok=True)
+        needed = self._number
+        if self._oldest < needed:
+            needed = min((number for _, number in self._open.values()), default=needed)
+        while self._oldest < needed:
+            segment(self._folder, self._oldest).unlink(missing_ok=True)
+            self._oldest += 1
 
     def _next_bytes(self) -> tuple[bytes, bool]:
         """And whether they are the file's last for now."""

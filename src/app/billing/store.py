@@ -17,30 +17,7 @@ from app.database.paging import PageRequest, keyset
 
 Grouping = Literal["tenant", "user", "key", "model", "target", "day"]
 
-_COLUMNS = {
-    "tenant_id": "uuid",
-    "id": "uuid",
-    "time": "timestamptz",
-    "key_id": "uuid",
-    "user_id": "uuid",
-    "model": "text",
-    "endpoint": "text",
-    "outcome": "text",
-    "error": "text",
-    "target": "text",
-    "attempts": "int",
-    "input_tokens": "bigint",
-    "output_tokens": "bigint",
-    "cached_tokens": "bigint",
-    "cache_write_tokens": "bigint",
-    "reasoning_tokens": "bigint",
-    "is_estimate": "boolean",
-    "cost_nusd": "bigint",
-    "latency_ms": "float8",
-    "first_token_ms": "float8",
-}
-_NAMES = ", ".join(_COLUMNS)
-_TYPED = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+_NAMES = ", ".join(CallRow.__table__.columns.keys())
 _SUMS = ("calls", "errors", "unpriced", "input_tokens", "output_tokens", "cost_nusd")
 
 # Only rows that were not there yet are added to the days' sums, so entering them again changes nothing. The order
@@ -49,7 +26,7 @@ _ENTER = text(
     f"""
     WITH fresh AS (
       INSERT INTO calls ({_NAMES})
-      SELECT {_NAMES} FROM jsonb_to_recordset(CAST(:entries AS jsonb)) AS entry ({_TYPED})
+      SELECT {_NAMES} FROM jsonb_populate_recordset(CAST(NULL AS calls), CAST(:entries AS jsonb))
       ON CONFLICT DO NOTHING
       RETURNING *
     )
@@ -61,7 +38,7 @@ _ENTER = text(
     FROM fresh GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
     ON CONFLICT (tenant_id, day, model, target, key_id, user_id) DO UPDATE SET
       {", ".join(f"{name} = days.{name} + excluded.{name}" for name in _SUMS)}
-    """  # noqa: S608  # names of columns, written above
+    """  # noqa: S608  # names of columns
 )
 
 

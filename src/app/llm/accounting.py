@@ -65,23 +65,25 @@ class NoAccounting:
 
 
 def expected(call: Call | EmbeddingCall, plan: Plan) -> Expected:
-    """With the price of the dearest target of the plan."""
-    endpoint, n_input, n_output = "embeddings", 0, 0
-    if isinstance(call, Call):
-        endpoint, n_input = call.endpoint, sum(map(len, map(bytes, call.fields.values()))) // BYTES_PER_TOKEN
-        n_output = _max_output_tokens(call) if endpoint != "moderations" else 0
-    else:
-        n_input = sum(map(len, call.texts)) // BYTES_PER_TOKEN + len(call.texts)
-    usage = Usage(input_tokens=n_input, output_tokens=n_output)
-    costs = [cost for target in plan.targets if (cost := target.cost_nusd(usage)) is not None]
+    """With the price of the dearest target of the plan; without targets it costs nothing."""
     return Expected(
         tenant_id=call.tenant_id,
         key_id=call.key_id,
         user_id=call.user_id,
         model=call.alias,
-        endpoint=endpoint,
-        estimate_nusd=max(costs, default=None),
+        endpoint=call.endpoint if isinstance(call, Call) else "embeddings",
+        estimate_nusd=_estimate_nusd(call, plan) if plan.targets else 0,
     )
+
+
+def _estimate_nusd(call: Call | EmbeddingCall, plan: Plan) -> int | None:
+    if isinstance(call, Call):
+        n_bytes, n_texts = sum(map(len, call.fields.values())), 0
+        n_output = _max_output_tokens(call) if call.endpoint != "moderations" else 0
+    else:
+        n_bytes, n_texts, n_output = sum(map(len, call.texts)), len(call.texts), 0
+    usage = Usage(input_tokens=n_bytes // BYTES_PER_TOKEN + n_texts, output_tokens=n_output)
+    return max((cost for target in plan.targets if (cost := target.cost_nusd(usage)) is not None), default=None)
 
 
 def _max_output_tokens(call: Call) -> int:

@@ -97,7 +97,7 @@ class Chain:
                     served = await walking
             reply = served.value
             usage = reply.usage or await estimated_usage(call, (reply.body,))
-            cost_nusd = self._finish(served, "ok", usage, account)
+            cost_nusd = self._report(served.target, attempts.n_sent, "ok", usage, served.began_s, account)
         return Completed(reply=reply, target=served.target, attempts=served.attempts.n_sent, cost_nusd=cost_nusd)
 
     def cached(self, call: Call, target_id: str) -> None:
@@ -127,7 +127,7 @@ class Chain:
         attempts = Attempts()
         with self._accounted(call, plan, attempts) as account:
             served = await self._walk(plan, self._counted(attempt), attempts)
-            cost_nusd = self._finish(served, "ok", served.value.usage, account)
+            cost_nusd = self._report(served.target, attempts.n_sent, "ok", served.value.usage, served.began_s, account)
         return Embedded(
             vectors=served.value, target=served.target, attempts=served.attempts.n_sent, cost_nusd=cost_nusd
         )
@@ -265,10 +265,6 @@ class Chain:
         """Wait for what is still being counted: before the process ends."""
         await asyncio.gather(*self._counting, return_exceptions=True)
 
-    def _finish(self, served: Served[T], outcome: str, usage: Usage | None, account: Account) -> int | None:
-        """Returns: the cost."""
-        return self._report(served.target, served.attempts.n_sent, outcome, usage, served.began_s, account)
-
     def _report(
         self,
         target: Target,
@@ -279,9 +275,18 @@ class Chain:
         account: Account,
         first_token_ms: float | None = None,
     ) -> int | None:
+        """Returns: the cost."""
         cost_nusd = target.cost_nusd(usage)
-        happened = Happened(outcome=outcome, target=target.id, attempts=n_sent, usage=usage, cost_nusd=cost_nusd)
-        account.close(msgspec.structs.replace(happened, first_token_ms=first_token_ms) if first_token_ms else happened)
+        account.close(
+            Happened(
+                outcome=outcome,
+                target=target.id,
+                attempts=n_sent,
+                usage=usage,
+                cost_nusd=cost_nusd,
+                first_token_ms=first_token_ms,
+            )
+        )
         self._instruments.finished(
             Finished(
                 target=target,
