@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 from app.errors import NotFound
 from plugins.contract.ids import shown_id
 
-Prefix = Literal["ten", "user", "key", "pkey", "evt", "call", "file", "vs", "chatcmpl", "msg"]
+Prefix = Literal["ten", "user", "key", "pkey", "evt", "call", "bud", "price", "file", "vs", "chatcmpl", "msg"]
 
 NOUNS: dict[Prefix, str] = {
     "ten": "tenant",
@@ -20,6 +20,8 @@ NOUNS: dict[Prefix, str] = {
     "pkey": "provider key",
     "evt": "event",
     "call": "call",
+    "bud": "budget",
+    "price": "price",
     "file": "file",
     "vs": "vector store",
     "chatcmpl": "completion",

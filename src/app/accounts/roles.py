@@ -4,7 +4,7 @@
 | --- | --- | --- | --- | --- |
 | self:read, models:use, documents:read | ✓ | ✓ | ✓ | ✓ |
 | documents:write | | ✓ | ✓ | ✓ |
-| keys:manage, users:manage, provider-keys:manage, audit:read, usage:read | | | ✓ | by scope |
+| keys:manage, users:manage, provider-keys:manage, audit:read, usage:read, limits:manage | | | ✓ | by scope |
 | platform:manage: the platform administrator's alone | | | | |
 """
 

@@ -6,9 +6,29 @@ import msgspec
 
 from plugins.contract.access_tokens import AccessTokens
 from plugins.contract.health import HealthCheck
-from plugins.contract.nulls import NullCache, NullChangeFeed, NullGuard, NullIdentityLookup, NullMeter, NullSlowLog
+from plugins.contract.nulls import (
+    NullCache,
+    NullCallLimits,
+    NullChangeFeed,
+    NullGuard,
+    NullIdentityLookup,
+    NullLimitLookup,
+    NullMeter,
+    NullSlowLog,
+)
 from plugins.contract.plain_logs import PlainLogs
-from plugins.contract.ports import Cache, ChangeFeed, Guard, IdentityLookup, Logs, Meter, SlowLog
+from plugins.contract.ports import (
+    Cache,
+    CallLimits,
+    ChangeFeed,
+    Guard,
+    IdentityLookup,
+    LimitLookup,
+    Logs,
+    Meter,
+    SharedState,
+    SlowLog,
+)
 from plugins.contract.principal import ANONYMOUS, Principal
 
 
@@ -26,6 +46,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Who a request without a principal is. The security plugin sets None: then such a request is refused."""
     identity_lookup: IdentityLookup = NullIdentityLookup()
     change_feed: ChangeFeed = NullChangeFeed()
+    limit_lookup: LimitLookup = NullLimitLookup()
+    call_limits: CallLimits = NullCallLimits()
+    shared_state: SharedState | None = None
+    """None: without VALKEY_URL, or with the cache plugin off, this process shares nothing."""
     access_tokens: AccessTokens | None = None
     """Who signs them. None: nobody can sign in."""
     credentials_covered_for_s: float = 0.0

@@ -2,7 +2,8 @@
 
     WattosError                 code, retryable, a message that is safe to show to a user
     ├── RetryableError          the same call may succeed later, or at another target
-    │   └── CircuitOpen         the breaker refused the call; nothing was sent
+    │   ├── CircuitOpen         the breaker refused the call; nothing was sent
+    │   └── RateLimited         a limit of ours is used up for now; nothing was used up by this
     ├── AuthenticationFailed    no credential, or one that is not valid (any more)
     ├── PermissionDenied        a valid credential that may not do this
     └── SettingsError           the environment is wrong: names variable, value and what is allowed
@@ -54,6 +55,12 @@ class CircuitOpen(RetryableError):
     """The breaker of this target is open: nothing was sent. `retry_after_s` is the time until its next probe."""
 
     code = "circuit_open"
+
+
+class RateLimited(RetryableError):
+    """A limit of requests, tokens or calls at once is used up for now. The refused call uses up nothing."""
+
+    code = "rate_limit_exceeded"
 
 
 class AuthenticationFailed(WattosError):

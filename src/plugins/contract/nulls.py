@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
-from plugins.contract.ports import Counter, Gauge, Histogram, OperationKind
+from plugins.contract.limits import Limit
+from plugins.contract.ports import Counter, Gauge, Histogram, OperationKind, Slot
 from plugins.contract.principal import Identity, TenantId
 
 T = TypeVar("T")
@@ -83,6 +84,29 @@ class NullIdentityLookup:
 
     async def used(self, keys: Mapping[UUID, float]) -> None:
         pass
+
+
+class NullLimitLookup:
+    """Nobody is limited."""
+
+    async def of(self, tenant_id: UUID) -> Sequence[Limit]:
+        return ()
+
+
+class NullSlot:
+    """Takes up no room."""
+
+    def close(self, n_tokens: int | None) -> None:
+        pass
+
+
+class NullCallLimits:
+    """Security off: everything is let in."""
+
+    _slot = NullSlot()
+
+    async def admit(self, *, tenant_id: UUID | None, user_id: UUID | None, key_id: UUID | None, n_tokens: int) -> Slot:
+        return self._slot
 
 
 class NullChangeFeed:

@@ -17,6 +17,7 @@ Permission = Literal[
     "provider-keys:manage",
     "audit:read",
     "usage:read",
+    "limits:manage",
     "platform:manage",
 ]
 
@@ -32,6 +33,7 @@ MEANINGS: dict[Permission, str] = {
     "provider-keys:manage": "set the tenant's own keys of model vendors",
     "audit:read": "read the tenant's audit log",
     "usage:read": "see the tenant's calls and what they cost",
+    "limits:manage": "set limits and budgets of the tenant's users, keys and models",
     "platform:manage": "make tenants, and whatever concerns all of them",
 }
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Literal, Protocol, TypeVar
 from uuid import UUID
 
+from plugins.contract.limits import Limit
 from plugins.contract.principal import Identity, TenantId
 
 T = TypeVar("T")
@@ -117,6 +118,36 @@ class IdentityLookup(Protocol):
 
     async def used(self, keys: Mapping[UUID, float]) -> None:
         """When each key was last used, in epoch seconds."""
+        ...
+
+
+class LimitLookup(Protocol):
+    """The app's answer to "what may this tenant, its users and its keys use a minute?". Raises: RetryableError."""
+
+    async def of(self, tenant_id: UUID) -> Sequence[Limit]: ...
+
+
+class Slot(Protocol):
+    """One model call that was let in. Closed once; later closings are ignored."""
+
+    def close(self, n_tokens: int | None) -> None:
+        """`n_tokens`: what was really used; None: what was expected stands."""
+        ...
+
+
+class CallLimits(Protocol):
+    """Tokens a minute and calls at once, asked for a model call that the cache did not answer."""
+
+    async def admit(self, *, tenant_id: UUID | None, user_id: UUID | None, key_id: UUID | None, n_tokens: int) -> Slot:
+        """`n_tokens`: input and the most that may come out. Raises: RateLimited; then nothing is used up."""
+        ...
+
+
+class SharedState(Protocol):
+    """What all replicas share, in Valkey: one Lua script at a time. Waits a fraction of a second at most."""
+
+    async def run(self, script: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Sequence[object]:
+        """Raises: RetryableError when it does not answer. The script may have run nevertheless."""
         ...
 
 
