@@ -10,6 +10,7 @@ import pytest
 from app.database.engine import Database
 from plugins.contract.loggers import LineHandler
 from postgres import Cluster, running_cluster
+from valkey_server import ValkeyServer, running_valkey
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +49,10 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 async def empty_database_url(cluster: Cluster) -> str:
     """A database of the test's own, without any schema."""
     return await cluster.create_database(empty=True)
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[ValkeyServer]:
+    """One Valkey for the whole session. Who kills or freezes it takes one of their own: `running_valkey`."""
+    with running_valkey() as running:
+        yield running
