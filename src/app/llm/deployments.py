@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from app.llm.config import ModelEntry
-from app.llm.model import Mode, Target, TenantKeyUse, Timeouts, TransportName
+from app.llm.model import Mode, PriceSource, Target, TenantKeyUse, Timeouts, TransportName
 from app.llm.prices import FREE, KnownModel, Price, price_of
 from app.llm.wires import Preference, resolve
 from plugins.contract.errors import SettingsError
@@ -71,6 +71,7 @@ def own_target(alias: str) -> Target:
         transport=transport,
         mode=mode,
         price=FREE,
+        price_source="built_in",
         is_local=alias == LOCAL,
     )
 
@@ -85,6 +86,7 @@ def target_of(entry: ModelEntry, known: KnownModel | None, target_id: str, place
     else:
         provider_model, mode = model, MODES.get(entry.model_info.mode or (known and known.mode) or "chat", "chat")
         transport, params = resolve(model, params, defaults.env, defaults.prefer)
+    price, source = _price(entry, known, is_own=own is not None)
     return Target(
         id=target_id,
         alias=entry.model_name,
@@ -93,13 +95,20 @@ def target_of(entry: ModelEntry, known: KnownModel | None, target_id: str, place
         mode=mode,
         params=params,
         timeouts=_timeouts(entry, place, defaults),
-        price=given_price(entry) or (FREE if own else known.price if known else None),
+        price=price,
+        price_source=source if price is not None else None,
         weight=_weight(entry, place),
         order=int(_number(entry, "order", place) or 0),
         may_continue=entry.model_info.x_wattos_seam,
         tenant_key=_tenant_key_use(entry, model, defaults.env),
         is_local=model == "wattos/local",
     )
+
+
+def _price(entry: ModelEntry, known: KnownModel | None, *, is_own: bool) -> tuple[Price | None, PriceSource]:
+    if (given := given_price(entry)) is not None:
+        return given, "models_config"
+    return (FREE, "built_in") if is_own else (known.price if known else None, "price_file")
 
 
 def _tenant_key_use(entry: ModelEntry, model: str, env: Mapping[str, str]) -> TenantKeyUse:

@@ -21,6 +21,9 @@ Endpoint = Literal["chat/completions", "completions", "moderations", "messages"]
 TenantKeyUse = Literal["never", "allowed", "required"]
 """Whether a target is called with the tenant's own key of its vendor, where the tenant has one."""
 
+PriceSource = Literal["price_file", "models_config", "tenant", "built_in"]
+"""litellm's price file, MODELS_CONFIG, the tenant's own price; models of this machine cost nothing."""
+
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of one call. `cached_tokens` and `cache_write_tokens` are part of the input, `reasoning_tokens` of the
@@ -64,6 +67,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """What the configuration says beyond the model: `api_base`, `api_key`, `temperature` …; holds secrets."""
     timeouts: Timeouts = Timeouts()
     price: Price | None = None
+    price_source: PriceSource | None = None
+    """Who says so."""
     label: str = ""
     """Of many targets that one wildcard makes, whose names clients choose: what they share. Empty: `id`."""
     weight: float = 1.0
