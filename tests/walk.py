@@ -68,6 +68,10 @@ NAMING: dict[str, Step] = {
     "deleteProviderKey": Step(method="DELETE", path="/api/v1/provider-keys/{pkey}", viewer=False),
     "listUsage": Step(method="GET", path="/api/v1/usage", query={"tenant_id": "{tenant}"}, viewer=False),
     "summarizeUsage": Step(method="GET", path="/api/v1/usage/summary", query={"tenant_id": "{tenant}"}, viewer=False),
+    "listPrices": Step(method="GET", path="/api/v1/prices", query={"tenant_id": "{tenant}"}, viewer=False),
+    "listPriceVersions": Step(
+        method="GET", path="/api/v1/prices/history", query={"tenant_id": "{tenant}"}, viewer=False
+    ),
     "listAuditEvents": Step(method="GET", path="/api/v1/audit-events", query={"tenant_id": "{tenant}"}, viewer=False),
 }
 """Operations that name somebody's things."""
@@ -99,6 +103,17 @@ OWN: dict[str, Step] = {
 
 PLATFORM: dict[str, Step] = {
     "reloadModels": Step(method="POST", path="/api/v1/models/reload", viewer=False),
+    "setPrice": Step(
+        method="POST",
+        path="/api/v1/prices",
+        body={
+            "tenant_id": "{tenant}",
+            "target": "openai/gpt",
+            "input_nusd_per_mtok": 1,
+            "output_nusd_per_mtok": 1,
+        },
+        viewer=False,
+    ),
     "createTenant": Step(method="POST", path="/api/v1/tenants", body={"name": "x", "slug": "x"}, viewer=False),
     "listTenants": Step(method="GET", path="/api/v1/tenants", viewer=False),
 }

@@ -46,6 +46,7 @@ from app.operations.health.service import HealthService
 from app.operations.listener import EachOnItsListener, by_operator
 from app.operations.plugins.routes import list_plugins
 from app.own_secrets import ensure_admin_key
+from app.prices.routes import router as prices_router
 from app.provider_keys.routes import router as provider_keys_router
 from app.runtime import Runtime
 from app.services import services
@@ -115,6 +116,7 @@ def build_app(env: Mapping[str, str]) -> Litestar:
             users_router,
             sign_in_router,
             provider_keys_router,
+            prices_router,
             list_audit_events,
             list_usage,
             summarize_usage,

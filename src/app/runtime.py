@@ -29,6 +29,7 @@ from app.local_models.model_server import LocalModelServer
 from app.local_models.timed import TimedEmbedder
 from app.local_models.weights import weights_path
 from app.own_secrets import access_token_secret, encryption_key
+from app.prices.service import PricesService
 from app.provider_keys.sealing import Seal
 from app.provider_keys.service import ProviderKeysService
 from app.settings import Settings
@@ -81,6 +82,7 @@ class Runtime:
         self.provider_keys = ProviderKeysService(
             self.database, self.changes, Seal.of(encryption_key(settings)), allowed_hosts=settings.outbound_hosts
         )
+        self.prices = PricesService(self.database, self.changes)
         self.objects = ObjectStore(settings.data_path / "files")
         self.journal = Journal(settings.data_path / "journal")
         self.ledger = Ledger(self.journal.append)
@@ -131,6 +133,7 @@ class Runtime:
                 self.changes.start(url)
                 stack.push_async_callback(self.changes.stop)
                 stack.push_async_callback(self.provider_keys.close)
+                stack.push_async_callback(self.prices.close)
             if self.settings.local_models_enabled:
                 await self.embedder.start()
                 stack.push_async_callback(self.embedder.stop)

@@ -96,6 +96,7 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
             runtime.database, passwords, runtime.access_tokens, session_ttl_s=runtime.settings.session_ttl_s
         ),
         "provider_keys": runtime.provider_keys,
+        "prices": runtime.prices,
         "usage": UsageService(runtime.database),
         "audit": AuditService(runtime.database),
         "audit_log": AuditLog(runtime.database),

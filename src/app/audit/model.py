@@ -29,6 +29,7 @@ Action = Literal[
     "key.revoked",
     "provider_key.set",
     "provider_key.deleted",
+    "price.set",
     "sign_in.succeeded",
     "sign_in.failed",
     "session.revoked",

@@ -37,6 +37,7 @@ def hash_key(key: str) -> bytes:
 
 
 KEY, SESSION, EXTERNAL, TENANTS_OWN = b"k", b"s", b"x", b"p"
+PRICES = b"$"
 """First byte of a handle: its kind. The database announces changes by handle, in hex (channel `changes`)."""
 
 
@@ -58,3 +59,8 @@ def external_handle(tenant_slug: str, subject: str) -> bytes:
 def provider_keys_handle(tenant_id: UUID) -> bytes:
     """What is announced when a tenant's own keys of vendors change."""
     return TENANTS_OWN + tenant_id.bytes
+
+
+def prices_handle(tenant_id: UUID) -> bytes:
+    """What is announced when a tenant's own prices change."""
+    return PRICES + tenant_id.bytes
