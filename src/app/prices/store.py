@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import RowMapping, insert, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database.paging import PageRequest, Rows, keyset
@@ -46,7 +47,7 @@ async def in_force(session: AsyncSession, tenant_id: UUID, at: datetime) -> list
     row = PriceRow
     statement = (
         select(*_SHOWN)
-        .distinct(row.target)
+        .ext(distinct_on(row.target))
         .where(row.tenant_id == tenant_id, row.valid_from <= at)
         .order_by(row.target, row.valid_from.desc(), row.id.desc())
     )
