@@ -6,15 +6,19 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
+from app.billing.instruments import CountedJournal
 from app.billing.journal import Journal
 from app.billing.ledger import Ledger
 from app.billing.mover import Mover
+from app.billing.retention import Retention
 from app.data_directory import make_data_directory
 from app.database.changes import ChangeListener
 from app.database.embedded import embedded_postgres
 from app.database.engine import Database
 from app.database.errors import SchemaDrift
 from app.database.migrate import is_current, upgrade
+from app.idempotency.sealing import Secrets
+from app.idempotency.service import IdempotencyService
 from app.jobs.instruments import QueueDepth
 from app.jobs.worker import Worker
 from app.knowledge.files.objects import ObjectStore
@@ -83,9 +87,15 @@ class Runtime:
             self.database, self.changes, Seal.of(encryption_key(settings)), allowed_hosts=settings.outbound_hosts
         )
         self.prices = PricesService(self.database, self.changes)
+        self.idempotency = IdempotencyService(
+            self.database,
+            Secrets(access_token_secret(env, settings)),
+            wait_s=settings.idempotency_wait_s,
+        )
         self.objects = ObjectStore(settings.data_path / "files")
         self.journal = Journal(settings.data_path / "journal")
-        self.ledger = Ledger(self.journal.append)
+        self.counted_journal = CountedJournal(self.journal.append, settings.data_path / "journal")
+        self.ledger = Ledger(self.counted_journal.append)
         self.mover = Mover(self.database, self.journal, settings.data_path / "journal")
         self.embedder = LocalEmbedder(env=env)
         self.model_server = LocalModelServer(weights_path(settings.models_path), env=env)
@@ -97,7 +107,12 @@ class Runtime:
         limits = ParseLimits(timeout_s=settings.parse_timeout_s, memory_bytes=settings.parse_memory_bytes)
         self.ingestion = IngestionService(self.database, self.objects, self.timed_embedder, limits)
         self.worker = Worker({INGEST: self.ingestion.ingest})
-        self.upkeep = Upkeep([self.files.sweep, self.ingestion.find_lost])
+        self.retention = Retention(
+            self.database, calls_days=settings.usage_retention_days, sums_days=settings.usage_sums_retention_days
+        )
+        self.upkeep = Upkeep(
+            [self.retention.keep, self.files.sweep, self.ingestion.find_lost, self.idempotency.forget_old]
+        )
 
     def observe_with(self, capabilities: Capabilities) -> None:
         """Before it lives: the parts are made before the plugins have given."""
@@ -105,6 +120,7 @@ class Runtime:
         self.timed_embedder.observe_with(capabilities.slow_log)
         self.worker.observe_with(capabilities.slow_log)
         QueueDepth(self.database, capabilities.meter)
+        self.counted_journal.observe_with(capabilities.meter)
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncGenerator[None]:

@@ -85,6 +85,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 30)] = 10 * 1024 * 1024
     """Largest JSON body in bytes. 10 MiB is Litestar's own default and holds a 128k-token prompt ten times over."""
 
+    idempotency_wait_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 60.0
+    """How long a request waits for an earlier one with its Idempotency-Key that is still being done, in seconds. Most
+    answers of models take less; then it is answered 409."""
+
     max_connections: Annotated[int, msgspec.Meta(ge=8, le=1_000_000)] = 4096
     """Open connections at most. When all are taken, the one that has been waiting longest for its next request goes."""
 
@@ -123,6 +127,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     health_check_timeout_s: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 2.0
     """How long one dependency may take to answer before it counts as away."""
+
+    usage_retention_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
+    """How many days the ledger keeps each call at least: whole months go, once all of them is older. 0: for ever."""
+
+    usage_sums_retention_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
+    """How many days the ledger keeps the sums by day, which summaries are made of. 0: for ever."""
 
     min_free_disk_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 50)] = 256 * 1024 * 1024
     """With less free space under DATA_DIR health is degraded: half of the largest upload by default."""
