@@ -45,7 +45,8 @@ library's own `process_*` (CPU, memory, file descriptors, start time).
 def instruments() -> list[Described]:
     """Of the app with everything on."""
     with tempfile.TemporaryDirectory() as directory:
-        app = build_app({"DATA_DIR": directory, "ADMIN_KEY": "key-of-the-generator-0123456789abcdef"})
+        env = {"ADMIN_KEY": "key-of-the-generator-0123456789abcdef", "VALKEY_URL": "valkey://127.0.0.1"}
+        app = build_app({"DATA_DIR": directory, **env})
     (plugin,) = [plugin for plugin in app.plugins if isinstance(plugin, ObservabilityPlugin)]
     return sorted(plugin.meter.instruments(), key=lambda one: one.name)
 

@@ -18,7 +18,7 @@ from plugins.contract.unknown import unknown_settings
 P = ParamSpec("P")
 T = TypeVar("T")
 
-LATER = ("VALKEY_URL", "DEFAULT_PROVIDER")
+LATER = ("DEFAULT_PROVIDER",)
 """Promised names that this release does not read: set, they are warned about."""
 
 LATER_PREFIX = "OTEL_"

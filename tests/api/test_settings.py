@@ -99,16 +99,21 @@ def test_a_misspelt_setting_keeps_every_command_from_starting(tmp_path: Path, co
 
 def test_a_promised_name_is_warned_about(tmp_path: Path) -> None:
     """Set, and not read by this release: said, not silently ignored."""
-    listed = wattos(environment(tmp_path, VALKEY_URL="redis://127.0.0.1"), "settings")
+    listed = wattos(environment(tmp_path, DEFAULT_PROVIDER="openai"), "settings")
     assert listed.returncode == 0
-    assert listed.stderr.strip() == "warning: VALKEY_URL is set, and this release does not read it"
+    assert listed.stderr.strip() == "warning: DEFAULT_PROVIDER is set, and this release does not read it"
 
 
 def test_a_promised_name_is_logged_about_at_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line each, without the value: it may hold a password."""
-    url = "redis://cache:hunter2hunter2@db"
-    env = {"DATA_DIR": str(tmp_path), "VALKEY_URL": url, "OTEL_SERVICE_NAME": "x", toggle_of("observability"): "0"}
+    value = "https://cache:hunter2hunter2@db"
+    env = {
+        "DATA_DIR": str(tmp_path),
+        "DEFAULT_PROVIDER": value,
+        "OTEL_SERVICE_NAME": "x",
+        toggle_of("observability"): "0",
+    }
     build_app(env)
     lines = [line for line in capsys.readouterr().out.splitlines() if "this release does not read it" in line]
-    assert [line.split(" WARNING app: ")[1].split()[0] for line in lines] == ["OTEL_SERVICE_NAME", "VALKEY_URL"]
+    assert [line.split(" WARNING app: ")[1].split()[0] for line in lines] == ["DEFAULT_PROVIDER", "OTEL_SERVICE_NAME"]
     assert "hunter2" not in "".join(lines)

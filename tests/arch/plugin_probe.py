@@ -17,7 +17,7 @@ from app.factory import build_app
 
 PLUGINS = Path(plugins.contract.__file__).parents[1]
 
-LIBRARIES = ("prometheus_client", "pythonjsonlogger", "purgatory", "tenacity")
+LIBRARIES = ("prometheus_client", "pythonjsonlogger", "purgatory", "tenacity", "valkey", "libvalkey")
 """What only plugins use."""
 
 

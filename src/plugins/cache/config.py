@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from plugins.cache.address import FORM, address_of
 from plugins.contract.errors import SettingsError
 from plugins.contract.settings import SettingsGroup
 
@@ -25,6 +26,10 @@ class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):
     cleanup_interval_s: Annotated[float, Meta(gt=0, le=3600)] = 1.0
     """Seconds between removals of expired entries; they are never served, this only frees their memory."""
 
+    valkey_timeout_ms: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    """How long a call of Valkey may take, connecting included; then whoever asked goes on without it. A call takes 0.2
+    ms on one machine and some ms between zones; a request must not wait for it longer than this."""
+
     def __post_init__(self) -> None:
         if self.max_entry_bytes > self.max_bytes:
             raise SettingsError(
@@ -33,4 +38,24 @@ class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-SETTINGS = (SettingsGroup("cache", CacheSettings, "PLUGINS_CACHE_"),)
+class ValkeySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`VALKEY_URL`, without a prefix, as other programs name it. Never shown, not even by `repr`."""
+
+    valkey_url: Annotated[str, Meta(pattern=r"^(valkeys?|rediss?|unix)://\S+$", extra={"form": FORM})] | None = None
+    """The Valkey (or Redis) that all replicas share, for limits. Unset: each process has its own memory alone."""
+
+    def __post_init__(self) -> None:
+        if self.valkey_url is not None:
+            address_of(self.valkey_url)
+
+    def __repr__(self) -> str:
+        return "ValkeySettings(valkey_url=…)"
+
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        return [("valkey_url", "…")]
+
+
+SETTINGS = (
+    SettingsGroup("cache", CacheSettings, "PLUGINS_CACHE_"),
+    SettingsGroup("cache", ValkeySettings),
+)

@@ -33,6 +33,7 @@ WITHOUT_PREFIX: Mapping[str, tuple[str, ...]] = {
     "observability": ("LOG_LEVEL",),
     "security": ("ADMIN_KEY", "OIDC_"),
     "resilience": ("CIRCUIT_BREAKER_", "RETRY_"),
+    "cache": ("VALKEY_URL",),
 }
 """Settings of built-ins that have no `PLUGINS_<NAME>_` in front, or how they begin (`…_`): known while it is off."""
 

@@ -86,18 +86,19 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
 
 def test_each_promised_name_that_is_set_is_warned_about() -> None:
     """Not read by this release: said once each, and never a reason to refuse. Empty is not set."""
-    env = {"VALKEY_URL": "redis://cache", "OTEL_SERVICE_NAME": "wattos", "JWT_SECRET": ""}
+    env = {"DEFAULT_PROVIDER": "openai", "OTEL_SERVICE_NAME": "wattos", "JWT_SECRET": ""}
     warnings = read_environment(env).warnings
     assert warnings == (
+        "DEFAULT_PROVIDER is set, and this release does not read it",
         "OTEL_SERVICE_NAME is set, and this release does not read it",
-        "VALKEY_URL is set, and this release does not read it",
     )
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_settings_of_a_plugin_that_is_off_stay_in_the_environment(name: str) -> None:
     """Switching a plugin off refuses none of its settings, whatever their values; a slip in a bare name stays one."""
-    bare = {"observability": "LOG_LEVEL", "security": "ADMIN_KEY", "resilience": "RETRY_MAX_DELAY"}.get(name)
+    without_prefix = {"observability": "LOG_LEVEL", "security": "ADMIN_KEY", "cache": "VALKEY_URL"}
+    bare = {**without_prefix, "resilience": "RETRY_MAX_DELAY"}.get(name)
     env = {toggle_of(name): "false", f"PLUGINS_{name.upper()}_COLOUR": "red", **({bare: "-1"} if bare else {})}
     assert read_environment(env).warnings == ()
     if bare and name != "resilience":
