@@ -7,9 +7,13 @@ WattosError
 │   │   ├── UpstreamTimeout         … it did not answer in time
 │   │   │   └── DeadlineExceeded    … that the caller gave
 │   │   └── UpstreamUnavailable     … it could not be reached, or answered 5xx
+│   ├── BudgetUnavailable           whether a budget has money left cannot be said
 │   ├── StorageUnavailable          where files are kept cannot be written or read
 │   │   └── StorageFull             … no room is left there
+│   ├── IdempotencyInProgress       the first request with this Idempotency-Key is still being done
 │   └── AllTargetsFailed            the chain is at its end
+├── BudgetExceeded                  a budget that covers the call has not enough left
+├── PriceUnknown                    a budget covers the call, and nobody knows what it would cost
 ├── UpstreamRejected                a target says that the request itself is wrong: no other target is asked
 │   └── ContentRefused              … because of what it says; only a content-policy fallback is asked
 ├── UpstreamMisconfigured           a target refuses our key, or does not know its model: the next target is asked
@@ -20,6 +24,8 @@ WattosError
 │   └── ModelNotFound
 ├── NotConfigured                   the operator has not set what this needs
 ├── SignInFailed                    wrong name or password, or a refresh token that is no good (any more)
+├── IdempotencyKeyReused            this Idempotency-Key was used with another body
+├── IdempotencyAnswerNotKept        the request with this Idempotency-Key was done, its answer is not there
 ├── BrokenModelsConfig              the file of MODELS_CONFIG, read again, cannot be used
 └── Conflict                        the state of the thing does not allow it, or a name is taken
 """
@@ -93,6 +99,30 @@ class StorageFull(StorageUnavailable):
     """Where files are kept no room is left. Nothing of the upload stays."""
 
     code = "storage_full"
+
+
+class BudgetUnavailable(RetryableError):
+    """Whether a budget has money left cannot be said: the database that lends it is away. Money is never guessed."""
+
+    code = "budget_unavailable"
+
+
+class BudgetExceeded(WattosError):
+    """A budget that covers the call has not enough left for it."""
+
+    code = "insufficient_quota"
+
+
+class PriceUnknown(WattosError):
+    """A budget covers the call, and nobody knows what it would cost."""
+
+    code = "price_unknown"
+
+
+class IdempotencyInProgress(RetryableError):
+    """The first request with this Idempotency-Key did not end while this one waited for it."""
+
+    code = "idempotency_in_progress"
 
 
 class UpstreamRejected(WattosError):
@@ -176,6 +206,18 @@ class ModelNotFound(NotFound):
     """No such alias, or this key may not use it."""
 
     code = "model_not_found"
+
+
+class IdempotencyKeyReused(WattosError):
+    """This Idempotency-Key was used at this route with another body or query. Nothing is done."""
+
+    code = "idempotency_key_reused"
+
+
+class IdempotencyAnswerNotKept(WattosError):
+    """The request with this Idempotency-Key was done, and its answer cannot be given again. Nothing is done."""
+
+    code = "idempotency_answer_not_kept"
 
 
 class BrokenModelsConfig(WattosError):

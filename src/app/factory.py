@@ -19,6 +19,7 @@ from app.accounts.routes import router as accounts_router
 from app.accounts.sign_in.routes import router as sign_in_router
 from app.accounts.users.routes import router as users_router
 from app.audit.context import provide_actor
+from app.billing.budgets.routes import router as budgets_router
 from app.billing.routes import list_usage, summarize_usage
 from app.chat.routes import create_chat_completion
 from app.checks import checks_of_server, checks_of_worker
@@ -31,6 +32,7 @@ from app.http.docs.routes import docs_router
 from app.http.errors import exception_handlers
 from app.http.methods import with_methods
 from app.http.request import request_class
+from app.idempotency.middleware import IdempotencyMiddleware
 from app.knowledge.files.routes import files_router
 from app.knowledge.stores.routes import router as stores_router
 from app.llm.catalog import Catalog, load_catalog
@@ -118,6 +120,7 @@ def build_app(env: Mapping[str, str]) -> Litestar:
             provider_keys_router,
             prices_router,
             list_audit_events,
+            budgets_router,
             list_usage,
             summarize_usage,
             *OPERATIONS_ROUTES,
@@ -130,7 +133,7 @@ def build_app(env: Mapping[str, str]) -> Litestar:
             **_operations(parts, health),
         },
         middleware=[EachOnItsListener(settings.management_port)] if settings.management_port else None,
-        plugins=parts.plugins,
+        plugins=[*parts.plugins, IdempotencyMiddleware(runtime.idempotency, capabilities.anonymous)],
         cors_config=CORSConfig(allow_origins=settings.cors_origins, allow_credentials=False)
         if settings.cors_origins
         else None,

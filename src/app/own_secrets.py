@@ -47,6 +47,11 @@ def access_token_secret(env: Mapping[str, str], settings: Settings) -> str:
     return hmac.digest(env["ADMIN_KEY"].encode(), b"wattos access tokens", hashlib.sha256).hex()
 
 
+def webhook_key(env: Mapping[str, str]) -> bytes:
+    """What secrets of webhooks are derived from: it follows from `ADMIN_KEY`, so a new one is a new secret for all."""
+    return hmac.digest(env["ADMIN_KEY"].encode(), b"wattos webhooks", hashlib.sha256)
+
+
 def encryption_key(settings: Settings) -> str | None:
     """ENCRYPTION_KEY, else the one generated for this data directory; None in production without one."""
     if settings.encryption_key or settings.is_production:

@@ -6,6 +6,9 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
+from app.billing.budgets.alerts import AlertTeller
+from app.billing.budgets.reservations import Reservations
+from app.billing.budgets.service import BudgetsService
 from app.billing.instruments import CountedJournal
 from app.billing.journal import Journal
 from app.billing.ledger import Ledger
@@ -32,7 +35,7 @@ from app.local_models.embedder import LocalEmbedder
 from app.local_models.model_server import LocalModelServer
 from app.local_models.timed import TimedEmbedder
 from app.local_models.weights import weights_path
-from app.own_secrets import access_token_secret, encryption_key
+from app.own_secrets import access_token_secret, encryption_key, webhook_key
 from app.prices.service import PricesService
 from app.provider_keys.sealing import Seal
 from app.provider_keys.service import ProviderKeysService
@@ -96,13 +99,23 @@ class Runtime:
         self.journal = Journal(settings.data_path / "journal")
         self.counted_journal = CountedJournal(self.journal.append, settings.data_path / "journal")
         self.ledger = Ledger(self.counted_journal.append)
-        self.mover = Mover(self.database, self.journal, settings.data_path / "journal")
+        self.reservations = Reservations(
+            self.database, self.changes, lambda: self.journal.folder.name, grace_s=settings.budget_lease_grace_s
+        )
+        self.mover = Mover(self.database, self.journal, settings.data_path / "journal", self.reservations)
         self.embedder = LocalEmbedder(env=env)
         self.model_server = LocalModelServer(weights_path(settings.models_path), env=env)
         self.timed_embedder = TimedEmbedder(self.embedder)
         self.last_acts: list[Callable[[], Awaitable[None]]] = []
         """Awaited before anything is closed: what must not be lost."""
         self.pool = Pool(trust_env=any(env.get(name) for name in PROXIES), allowed_hosts=settings.outbound_hosts)
+        self.alerts = AlertTeller(self.database, webhook_key(env), self.pool.guarded)
+        self.budgets = BudgetsService(
+            self.database,
+            grace_s=settings.budget_lease_grace_s,
+            webhook_key=webhook_key(env),
+            allowed_hosts=settings.outbound_hosts,
+        )
         self.files = FilesService(self.database, self.objects, max_file_bytes=settings.max_file_bytes)
         limits = ParseLimits(timeout_s=settings.parse_timeout_s, memory_bytes=settings.parse_memory_bytes)
         self.ingestion = IngestionService(self.database, self.objects, self.timed_embedder, limits)
@@ -111,7 +124,13 @@ class Runtime:
             self.database, calls_days=settings.usage_retention_days, sums_days=settings.usage_sums_retention_days
         )
         self.upkeep = Upkeep(
-            [self.retention.keep, self.files.sweep, self.ingestion.find_lost, self.idempotency.forget_old]
+            [
+                self.retention.keep,
+                self.budgets.end_lapsed_leases,
+                self.files.sweep,
+                self.ingestion.find_lost,
+                self.idempotency.forget_old,
+            ]
         )
 
     def observe_with(self, capabilities: Capabilities) -> None:
@@ -120,6 +139,10 @@ class Runtime:
         self.timed_embedder.observe_with(capabilities.slow_log)
         self.worker.observe_with(capabilities.slow_log)
         QueueDepth(self.database, capabilities.meter)
+        refused = "Calls refused because a budget has not enough left, by whose it is."
+        self.reservations.observe_with(capabilities.meter.counter("budget_refusals_total", refused, ("scope",)))
+        told = "Warnings that so much of a budget is spent, and how its webhook went: sent, failed, given_up or none."
+        self.alerts.observe_with(capabilities.meter.counter("budget_alerts_total", told, ("percent", "webhook")))
         self.counted_journal.observe_with(capabilities.meter)
 
     @contextlib.asynccontextmanager
@@ -144,6 +167,8 @@ class Runtime:
             stack.push_async_callback(self.database.close)
             if chat:
                 self.journal.open()
+                self.reservations.start()
+                stack.push_async_callback(self.reservations.stop)
                 self.mover.start()
                 stack.push_async_callback(self.mover.stop)
                 self.changes.start(url)
@@ -162,6 +187,9 @@ class Runtime:
                 self.upkeep.start()
                 stack.push_async_callback(self.upkeep.stop)
             stack.push_async_callback(self.pool.close)
+            if chat:
+                self.alerts.start()
+                stack.push_async_callback(self.alerts.stop)
             for act in self.last_acts:
                 stack.push_async_callback(act)
             logger.info("ready")

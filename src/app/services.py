@@ -10,6 +10,7 @@ from app.accounts.service import AccountsService
 from app.accounts.sign_in.service import SignInService
 from app.accounts.users.service import UsersService
 from app.audit.record import AuditLog
+from app.billing.admission import Admission
 from app.billing.service import UsageService
 from app.chat.extractive import ExtractiveTransport
 from app.chat.service import ChatService
@@ -68,7 +69,8 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
         outcomes=outcomes,
         traffic=router.traffic,
         own_keys=runtime.provider_keys,
-        accounting=runtime.ledger,
+        accounting=Admission(runtime.ledger, runtime.reservations, capabilities.call_limits),
+        tenant_prices=runtime.prices,
     )
     runtime.last_acts.append(chain.settle)
     passwords = Passwords()
@@ -97,6 +99,7 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
         ),
         "provider_keys": runtime.provider_keys,
         "prices": runtime.prices,
+        "budgets": runtime.budgets,
         "usage": UsageService(runtime.database),
         "audit": AuditService(runtime.database),
         "audit_log": AuditLog(runtime.database),

@@ -112,6 +112,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Address space that reading one document may take in bytes; two are read at a time. The largest DOCX that is let
     in takes 1.3 GB."""
 
+    budget_lease_grace_s: Annotated[float, msgspec.Meta(ge=0, le=30 * 24 * 3600)] = 3600.0
+    """How long money that a process was lent counts as spent after it was last heard of, in seconds, unless its journal
+    is replayed before. Longer than a replacement of a lost machine takes."""
+
     shutdown_grace_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 30
     """How long running streams may go on after SIGTERM. Kubernetes waits 30 s by default."""
 

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from app.billing import store
+from app.billing.budgets.reservations import Reservations
 from app.billing.journal import Journal
 from app.billing.ledger import Ledger
 from app.billing.model import LedgerEntry, time_of
@@ -20,8 +21,10 @@ from app.billing.mover import Mover
 from app.billing.service import UsageService
 from app.database.engine import Database, Role
 from app.database.paging import PageRequest
+from app.ids import new_id
 from app.llm.accounting import Expected, Happened
 from app.llm.model import Usage
+from plugins.contract.nulls import NullChangeFeed
 
 EVER = (date(2000, 1, 1), date(2100, 1, 1))
 
@@ -48,14 +51,30 @@ def entry(tenant: UUID, moment: datetime | None = None, **fields: object) -> Led
     return msgspec.structs.replace(made, **fields)
 
 
-def mover(database: Database, root: Path) -> Mover:
-    return Mover(database, Journal(root), root)
+def mover(database: Database, root: Path, journal: Journal | None = None) -> Mover:
+    journal = journal or Journal(root)
+    reservations = Reservations(database, NullChangeFeed(), lambda: journal.folder.name, grace_s=60)
+    return Mover(database, journal, root, reservations)
+
+
+def expected(tenant: UUID, estimate_nusd: int) -> Expected:
+    return Expected(
+        tenant_id=tenant,
+        key_id=None,
+        user_id=None,
+        model="m",
+        endpoint="e",
+        input_tokens=1,
+        output_tokens=1,
+        estimate_nusd=estimate_nusd,
+        unpriced=None,
+    )
 
 
 async def enter(database: Database, entries: Sequence[LedgerEntry]) -> None:
     async with database.role(Role.LEDGER) as session:
         await store.make_partitions(session, sorted({time_of(one.id) for one in entries}))
-        await store.enter(session, entries)
+        await store.enter(session, entries, holder="")
 
 
 async def sums(database: Database, tenant: UUID) -> tuple[int, int]:
@@ -107,23 +126,23 @@ async def test_an_entry_that_cannot_be_entered_holds_up_no_other(
     tenant = uuid4()
     odd = entry(tenant, model="odd", cost_nusd=2**63 - 1, input_tokens=2**62)
     too_much = entry(tenant, model="odd", cost_nusd=2**63 - 1, input_tokens=2**62)
-    await mover(database, tmp_path)._enter([odd])
-    await mover(database, tmp_path)._enter([entry(tenant), too_much, entry(tenant)])
+    moving = mover(database, tmp_path)
+    await moving._enter([odd], moving._enter_own)
+    await moving._enter([entry(tenant), too_much, entry(tenant)], moving._enter_own)
     assert await sums(database, tenant) == (3, 2**63 - 1 + 20)
     assert str(too_much.id) in caplog.text
 
 
 async def test_calls_are_there_200_ms_later_and_a_clean_end_leaves_nothing(database: Database, tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    moving, ledger, tenant = Mover(database, journal, tmp_path), Ledger(journal.append), uuid4()
+    moving, ledger, tenant = mover(database, tmp_path, journal), Ledger(journal.append), uuid4()
     journal.open()
     moving.start()
-    expected = Expected(tenant_id=tenant, key_id=None, user_id=None, model="m", endpoint="e", estimate_nusd=1)
     happened = Happened(outcome="ok", target="t", attempts=1, usage=Usage(input_tokens=1, output_tokens=1), cost_nusd=4)
-    ledger.open(expected).close(happened)
+    ledger.open(expected(tenant, 1), new_id()).close(happened)
     await asyncio.sleep(0.5)
     assert await sums(database, tenant) == (1, 4)
-    ledger.open(expected).close(happened)
+    ledger.open(expected(tenant, 1), new_id()).close(happened)
     await moving.stop()
     assert await sums(database, tenant) == (2, 8)
     assert list(tmp_path.iterdir()) == []
@@ -132,10 +151,10 @@ async def test_calls_are_there_200_ms_later_and_a_clean_end_leaves_nothing(datab
 async def test_a_call_under_way_at_a_clean_end_is_lost_not_forgotten(database: Database, tmp_path: Path) -> None:
     """The journal is left, and the next process enters it once."""
     journal = Journal(tmp_path)
-    moving, ledger, tenant = Mover(database, journal, tmp_path), Ledger(journal.append), uuid4()
+    moving, ledger, tenant = mover(database, tmp_path, journal), Ledger(journal.append), uuid4()
     journal.open()
     moving.start()
-    ledger.open(Expected(tenant_id=tenant, key_id=None, user_id=None, model="m", endpoint="e", estimate_nusd=6))
+    ledger.open(expected(tenant, 6), new_id())
     await moving.stop()
     assert await sums(database, tenant) == (0, 0)
     assert [await mover(database, tmp_path).replay() for _ in range(2)] == [1, 0]

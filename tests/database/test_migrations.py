@@ -92,6 +92,11 @@ WIDER = {
     ("audit_heads", "wattos_platform"),
     ("calls", "wattos_ledger"),
     ("usage_days", "wattos_ledger"),
+    ("budgets", "wattos_ledger"),
+    ("budget_spending", "wattos_ledger"),
+    ("budget_leases", "wattos_ledger"),
+    ("budget_alerts", "wattos_ledger"),
+    ("idempotent_requests", "wattos_jobs"),
     ("loose_objects", "wattos_jobs"),
     ("vector_store_files", "wattos_jobs"),
 }

@@ -1,13 +1,13 @@
-"""The `Accounting` port on the journal: the intent before a call is sent, its entry before its answer ends."""
+"""A call in the journal: the intent before it is sent, its entry before its answer ends."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from uuid import UUID
 
 from app.audit.model import PLATFORM_CHAIN
-from app.billing.model import MAX_NUMBER, Intent, Outcome, Record, entry_of
-from app.ids import new_id
+from app.billing.model import MAX_NUMBER, Intent, LedgerEntry, Outcome, Record, entry_of
 from app.llm.accounting import Expected, Happened
 
 MAX_TEXT = 200
@@ -22,9 +22,10 @@ class Ledger:
     def __init__(self, append: Callable[[Record], None]) -> None:
         self._append = append
 
-    def open(self, expected: Expected) -> OpenCall:
+    def open(self, expected: Expected, call_id: UUID) -> OpenCall:
+        """`call_id`: a UUIDv7 of now."""
         intent = Intent(
-            id=new_id(),
+            id=call_id,
             tenant_id=expected.tenant_id or PLATFORM_CHAIN,
             key_id=expected.key_id,
             user_id=expected.user_id,
@@ -37,7 +38,7 @@ class Ledger:
 
 
 class OpenCall:
-    """The `Account` of one call."""
+    """Closed once."""
 
     __slots__ = ("_append", "_began_s", "_intent")
 
@@ -46,33 +47,34 @@ class OpenCall:
         self._append = append
         self._began_s = time.monotonic()
 
-    def close(self, happened: Happened) -> None:
+    def close(self, happened: Happened) -> LedgerEntry | None:
+        """Returns: what is entered; None when it was closed before."""
         intent, self._intent = self._intent, None
         if intent is None:
-            return
+            return None
         outcome, usage, cost_nusd = _OUTCOMES.get(happened.outcome, "error"), happened.usage, happened.cost_nusd
         # Whoever gave up a call may well pay for it; one that failed, or was never sent, costs nothing.
         is_unknown = outcome == "cancelled" and usage is None and happened.attempts > 0
         if usage is None and outcome != "ok":
             cost_nusd = intent.estimate_nusd if is_unknown else 0
-        self._append(
-            entry_of(
-                intent,
-                outcome=outcome,
-                error=happened.outcome if outcome == "error" else None,
-                target=happened.target and _text(happened.target),
-                attempts=happened.attempts,
-                input_tokens=_number(usage.input_tokens) if usage else None,
-                output_tokens=_number(usage.output_tokens) if usage else None,
-                cached_tokens=_number(usage.cached_tokens) if usage else None,
-                cache_write_tokens=_number(usage.cache_write_tokens) if usage else None,
-                reasoning_tokens=_number(usage.reasoning_tokens) if usage else None,
-                is_estimate=usage.is_estimate if usage else is_unknown,
-                cost_nusd=_number(cost_nusd),
-                latency_ms=(time.monotonic() - self._began_s) * 1000,
-                first_token_ms=happened.first_token_ms,
-            )
+        entry = entry_of(
+            intent,
+            outcome=outcome,
+            error=happened.outcome if outcome == "error" else None,
+            target=happened.target and _text(happened.target),
+            attempts=happened.attempts,
+            input_tokens=_number(usage.input_tokens) if usage else None,
+            output_tokens=_number(usage.output_tokens) if usage else None,
+            cached_tokens=_number(usage.cached_tokens) if usage else None,
+            cache_write_tokens=_number(usage.cache_write_tokens) if usage else None,
+            reasoning_tokens=_number(usage.reasoning_tokens) if usage else None,
+            is_estimate=usage.is_estimate if usage else is_unknown,
+            cost_nusd=_number(cost_nusd),
+            latency_ms=(time.monotonic() - self._began_s) * 1000,
+            first_token_ms=happened.first_token_ms,
         )
+        self._append(entry)
+        return entry
 
 
 def _number(value: int | None) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,6 +12,8 @@ from pathlib import Path
 from uuid import UUID
 
 from app.billing import store
+from app.billing.budgets.reservations import Reservations
+from app.billing.budgets.store import end_leases
 from app.billing.journal import Journal, dead_journal
 from app.billing.model import LedgerEntry, time_of
 from app.billing.reading import JournalReader, last_segment
@@ -35,10 +38,11 @@ DRAIN_S = 3.0
 class Mover:
     """Follows this process's journal, and takes over those of dead ones."""
 
-    def __init__(self, database: Database, journal: Journal, root: Path) -> None:
+    def __init__(self, database: Database, journal: Journal, root: Path, reservations: Reservations) -> None:
         self._database = database
         self._journal = journal
         self._root = root
+        self._reservations = reservations
         self._reader: JournalReader | None = None
         self._batch: list[LedgerEntry] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -67,6 +71,9 @@ class Mover:
         except Exception:
             logger.exception("the journal is left for the next process")
         is_whole = is_moved and self._reader is not None and not self._reader.n_open
+        if is_whole:
+            with contextlib.suppress(RetryableError):  # then its leases lapse
+                await self._end_leases(self._journal.folder.name)
         self._journal.close(remove=is_whole)
 
     async def _repeat(self, act: Callable[[], Awaitable[object]], every_s: float) -> None:
@@ -91,7 +98,7 @@ class Mover:
                     self._batch.append(self._journal.held.popleft())
             if not self._batch:
                 return
-            await self._enter(self._batch)
+            await self._enter(self._batch, self._enter_own)
             self._batch = []
             self._reader.remove_read()
 
@@ -106,19 +113,26 @@ class Mover:
 
     async def _replay_one(self, folder: Path) -> int:
         reader, last, n_entries = JournalReader(folder), last_segment(folder), 0
+
+        async def enter(entries: Sequence[LedgerEntry]) -> None:
+            await self._enter_at_once(entries, folder.name)
+
         while entries := reader.read(last):
-            await self._enter(entries)
+            await self._enter(entries, enter)
             n_entries += len(entries)
         if lost := reader.abandoned():
-            await self._enter(lost)
+            await self._enter(lost, enter)
+        await self._end_leases(folder.name)
         shutil.rmtree(folder, ignore_errors=True)
         logger.info("replayed a journal: %d entries, %d calls lost on the way", n_entries, len(lost))
         return n_entries + len(lost)
 
-    async def _enter(self, entries: Sequence[LedgerEntry]) -> None:
+    async def _enter(
+        self, entries: Sequence[LedgerEntry], enter: Callable[[Sequence[LedgerEntry]], Awaitable[None]]
+    ) -> None:
         """Raises: RetryableError. An entry that the database does not take is logged, and does not hold up others."""
         try:
-            await self._enter_at_once(entries)
+            await enter(entries)
         except RetryableError:
             raise
         except Exception:
@@ -126,15 +140,26 @@ class Mover:
                 logger.exception("the ledger does not take call %s: %r", entries[0].id, entries[0])
                 return
             for entry in entries:
-                await self._enter([entry])
+                await self._enter([entry], enter)
 
-    async def _enter_at_once(self, entries: Sequence[LedgerEntry]) -> None:
+    async def _enter_own(self, entries: Sequence[LedgerEntry]) -> None:
+        async with self._reservations.entering() as moved:
+            moved([entry.id for entry in entries], await self._enter_at_once(entries, self._journal.folder.name))
+
+    async def _enter_at_once(self, entries: Sequence[LedgerEntry], holder: str) -> store.Leases:
+        """`holder`: the journal that they are from."""
         months = {_month(entry.id) for entry in entries} - self._months
         async with self._database.role(Role.LEDGER) as session:
             if months:
                 await store.make_partitions(session, sorted(months))
-            await store.enter(session, entries)
+            leases = await store.enter(session, entries, holder)
         self._months |= months
+        return leases
+
+    async def _end_leases(self, holder: str) -> None:
+        """All its calls are entered: what it had left of budgets is there for others. Raises: RetryableError."""
+        async with self._database.role(Role.LEDGER) as session:
+            await end_leases(session, holder)
 
 
 def _month(call_id: UUID) -> datetime:

@@ -23,10 +23,14 @@ class Row(msgspec.Struct, frozen=True):
     meaning: str
     remedy: str
     retryable: bool = False
+    kind: str = ""
+    """OpenAI's `error.type`, where it does not follow from the status."""
 
     @property
     def openai_type(self) -> str:
         """`error.type`, by which OpenAI's clients and dashboards group."""
+        if self.kind:
+            return self.kind
         default = "invalid_request_error" if self.status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
         return _OPENAI_TYPES.get(self.status, default)
 
@@ -95,6 +99,11 @@ TABLE: Mapping[str, Row] = {
         "The credential is valid and may not do this; the message names the permission that is needed.",
         "Use a key or a user that has it: a tenant's, or the administrator's.",
     ),
+    "price_unknown": Row(
+        403,
+        "A budget counts money, and nobody knows the price of a model that this request may be answered by.",
+        "The operator sets a price in MODELS_CONFIG, or who made the budget allows models without one.",
+    ),
     "not_found": Row(404, "No such route, or no such thing for this tenant.", "Check path and id."),
     "model_not_found": Row(
         404, "No model with this name, or this key may not use it.", "Choose from `GET /v1/models`."
@@ -108,6 +117,18 @@ TABLE: Mapping[str, Row] = {
     ),
     "conflict": Row(
         409, "The name is taken, or the state of the thing does not allow this.", "Choose another name, or look first."
+    ),
+    "idempotency_in_progress": Row(
+        409,
+        "The first request with this `Idempotency-Key` is still being done.",
+        "Send it again after `retry-after` seconds, with the same key.",
+        retryable=True,
+    ),
+    "idempotency_answer_not_kept": Row(
+        409,
+        "The request with this `Idempotency-Key` was done, but its answer was not kept: it was over 1 MiB, or the"
+        " deployment's secret has changed since.",
+        "Look at what it did before you send it with a new key.",
     ),
     "request_too_large": Row(
         413, "The body is over MAX_BODY_BYTES, or the file over MAX_FILE_BYTES.", "Send less at once."
@@ -124,11 +145,22 @@ TABLE: Mapping[str, Row] = {
     "invalid_value": Row(
         422, "A value is well-formed, and outside of what can be stored.", "Choose a value that is less extreme."
     ),
+    "idempotency_key_reused": Row(
+        422,
+        "This `Idempotency-Key` was used here with another body or query in the last 24 hours. Nothing was done.",
+        "Choose a new key for each request that is another one.",
+    ),
     "sign_in_blocked": Row(
         429,
         "Too many failed sign-ins with this name or from this address.",
         "Wait for `retry-after` seconds: the right password is not looked at before.",
         retryable=True,
+    ),
+    "insufficient_quota": Row(
+        429,
+        "A budget has not enough left for this request; the message names it.",
+        "Ask who set the budget, or wait for its next day or month.",
+        kind="insufficient_quota",
     ),
     "upstream_rate_limited": Row(
         429,
@@ -166,6 +198,12 @@ TABLE: Mapping[str, Row] = {
     ),
     "all_targets_failed": Row(
         503, "Every target of the model's chain failed; the message lists them.", "Try again.", retryable=True
+    ),
+    "budget_unavailable": Row(
+        503,
+        "PostgreSQL, which lends a budget's money, cannot be asked, and what was lent is used up.",
+        "Try again after `retry-after` seconds.",
+        retryable=True,
     ),
     "database_unavailable": Row(503, "PostgreSQL cannot be reached, or broke off.", "Try again.", retryable=True),
     "local_model_unavailable": Row(

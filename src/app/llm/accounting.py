@@ -17,14 +17,19 @@ BYTES_PER_TOKEN = 3
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A call that is about to be sent: whose it is, and what it may cost."""
+    """A call that is about to be sent: whose it is, and what it may use and cost, as far as that can be said."""
 
     tenant_id: UUID | None
     key_id: UUID | None
     user_id: UUID | None
     model: str
     endpoint: str
+    input_tokens: int
+    output_tokens: int
     estimate_nusd: int | None
+    """At the price of the dearest target. None: no price is known."""
+    unpriced: str | None
+    """A target that may be asked and whose price nobody knows."""
 
 
 class Happened(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -45,9 +50,15 @@ class Account(Protocol):
 
 
 class Accounting(Protocol):
-    """Neither waits nor raises."""
+    """Every call of a model goes through here, whatever its endpoint."""
 
-    def open(self, expected: Expected) -> Account: ...
+    async def open(self, expected: Expected) -> Account:
+        """Waits only for what lets the call in. Raises: what refuses it; then nothing is used up."""
+        ...
+
+    def cached(self, expected: Expected, target: str) -> None:
+        """An answer that this target once gave was given again: it costs nothing, and is never refused."""
+        ...
 
 
 class NoAccount:
@@ -60,37 +71,59 @@ class NoAccounting:
 
     _account = NoAccount()
 
-    def open(self, expected: Expected) -> Account:
+    async def open(self, expected: Expected) -> Account:
         return self._account
+
+    def cached(self, expected: Expected, target: str) -> None:
+        pass
 
 
 def expected(call: Call | EmbeddingCall, plan: Plan) -> Expected:
-    """With the price of the dearest target of the plan; without targets it costs nothing."""
+    """With the price of the dearest target that may be asked; without targets it costs nothing."""
+    n_input, n_output = _tokens(call)
+    usage = Usage(input_tokens=n_input, output_tokens=n_output)
+    estimate_nusd: int | None = None if plan.targets else 0
+    unpriced = None
+    for target in (*plan.targets, *plan.on_context, *plan.on_policy):
+        cost_nusd = target.cost_nusd(usage)
+        if cost_nusd is None:
+            unpriced = target.id
+        elif estimate_nusd is None or cost_nusd > estimate_nusd:
+            estimate_nusd = cost_nusd
     return Expected(
         tenant_id=call.tenant_id,
         key_id=call.key_id,
         user_id=call.user_id,
         model=call.alias,
         endpoint=call.endpoint if isinstance(call, Call) else "embeddings",
-        estimate_nusd=_estimate_nusd(call, plan) if plan.targets else 0,
+        input_tokens=n_input,
+        output_tokens=n_output,
+        estimate_nusd=estimate_nusd,
+        unpriced=unpriced,
     )
 
 
-def _estimate_nusd(call: Call | EmbeddingCall, plan: Plan) -> int | None:
-    if isinstance(call, Call):
-        n_bytes, n_texts = sum(map(len, call.fields.values())), 0
-        n_output = _max_output_tokens(call) if call.endpoint != "moderations" else 0
-    else:
-        n_bytes, n_texts, n_output = sum(map(len, call.texts)), len(call.texts), 0
-    usage = Usage(input_tokens=n_bytes // BYTES_PER_TOKEN + n_texts, output_tokens=n_output)
-    return max((cost for target in plan.targets if (cost := target.cost_nusd(usage)) is not None), default=None)
+def _tokens(call: Call | EmbeddingCall) -> tuple[int, int]:
+    """Going in, and coming out at most where the caller says how much."""
+    if isinstance(call, EmbeddingCall):
+        return sum(map(_tokens_of_text, call.texts)), 0
+    n_input = sum(map(len, call.fields.values())) // BYTES_PER_TOKEN
+    if call.endpoint == "moderations":
+        return n_input, 0
+    said = _number(call, "max_completion_tokens") or _number(call, "max_tokens") or UNSAID_OUTPUT_TOKENS
+    return n_input, said * max(_number(call, "n"), _number(call, "best_of"), 1)
 
 
-def _max_output_tokens(call: Call) -> int:
-    for name in ("max_completion_tokens", "max_tokens"):
-        if (raw := call.fields.get(name)) is not None:
-            try:
-                return max(0, int(bytes(raw)))
-            except ValueError:  # null, or what the target will refuse
-                continue
-    return UNSAID_OUTPUT_TOKENS
+def _tokens_of_text(text: str | tuple[int, ...]) -> int:
+    return len(text.encode(errors="replace")) // BYTES_PER_TOKEN + 1 if isinstance(text, str) else len(text)
+
+
+def _number(call: Call, name: str) -> int:
+    """0 where it is not given, null, or what the target will refuse."""
+    raw = call.fields.get(name)
+    if raw is None:
+        return 0
+    try:
+        return max(0, int(bytes(raw)))
+    except ValueError:
+        return 0

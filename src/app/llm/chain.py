@@ -37,6 +37,7 @@ from app.llm.outcomes import LastOutcomes
 from app.llm.own_keys import NoOwnKeys, OwnKeys, require_key, with_own_keys
 from app.llm.relay import Opened, Seen, relayed
 from app.llm.stream import before, until_token, within
+from app.llm.tenant_prices import NoTenantPrices, TenantPrices, with_tenant_prices
 from app.llm.tokens import estimated_usage
 from app.llm.traffic import Traffic
 from app.llm.verdicts import verdict_on
@@ -66,6 +67,7 @@ class Chain:
         outcomes: LastOutcomes | None = None,
         traffic: Traffic | None = None,
         own_keys: OwnKeys | None = None,
+        tenant_prices: TenantPrices | None = None,
         accounting: Accounting | None = None,
     ) -> None:
         self._transports = transports
@@ -75,20 +77,22 @@ class Chain:
         self._outcomes = outcomes or LastOutcomes()
         self._traffic = traffic or Traffic()
         self._own_keys = own_keys or NoOwnKeys()
+        self._tenant_prices = tenant_prices or NoTenantPrices()
         self._accounting = accounting or NoAccounting()
         self._counting: set[asyncio.Task[None]] = set()
 
     async def complete(self, call: Call, plan: Plan) -> Completed:
-        """Raises: what the only target raised, or AllTargetsFailed; DeadlineExceeded."""
+        """Raises: what the only target raised, or AllTargetsFailed; DeadlineExceeded; what does not let the call in."""
         transports = self._transports[call.endpoint]
 
         async def attempt(target: Target) -> Reply:
             async with within(target.timeouts.total_s, target):
                 return await transports[target.transport].complete(target, call)
 
-        plan = await self.with_own_keys(plan, call.tenant_id)
+        plan = await self._of_tenant(plan, call.tenant_id)
         attempts = Attempts()
-        with self._accounted(call, plan, attempts) as account:
+        account = await self._accounting.open(expected(call, plan))
+        with _closed_if_it_fails(account, attempts):
             walking = self._walk(plan, self._counted(attempt), attempts)
             if call.deadline_s is None:
                 served = await walking
@@ -102,16 +106,20 @@ class Chain:
 
     def cached(self, call: Call, target_id: str) -> None:
         """An answer that this target once gave was given again: it is entered, and costs nothing."""
-        account = self._accounting.open(expected(call, Plan(targets=())))
-        account.close(Happened(outcome="cached", target=target_id, attempts=0))
+        self._accounting.cached(expected(call, Plan(targets=())), target_id)
 
     async def with_own_keys(self, plan: Plan, tenant_id: UUID | None) -> Plan:
         """The same plan, called with the tenant's own keys where it has some. Raises: RetryableError."""
         return await with_own_keys(plan, tenant_id, self._own_keys)
 
+    async def _of_tenant(self, plan: Plan, tenant_id: UUID | None) -> Plan:
+        """The same plan, with the tenant's own keys and prices. Raises: RetryableError."""
+        plan = await self.with_own_keys(plan, tenant_id)
+        return await with_tenant_prices(plan, tenant_id, self._tenant_prices)
+
     async def stream(self, call: Call, plan: Plan) -> Streamed:
         """Returns once the first token is there. Raises: as `complete`; afterwards the iterator raises."""
-        plan = await self.with_own_keys(plan, call.tenant_id)
+        plan = await self._of_tenant(plan, call.tenant_id)
         opened = await self._open(call, plan, Attempts())
         pieces = relayed(call, opened, reopen=self._open, ended=self._ended)
         return Streamed(pieces=pieces, target=opened.target, attempts=opened.attempts.n_sent)
@@ -123,9 +131,10 @@ class Chain:
             async with within(target.timeouts.total_s, target):
                 return await self._embedding[target.transport].embed(target, call)
 
-        plan = await self.with_own_keys(plan, call.tenant_id)
+        plan = await self._of_tenant(plan, call.tenant_id)
         attempts = Attempts()
-        with self._accounted(call, plan, attempts) as account:
+        account = await self._accounting.open(expected(call, plan))
+        with _closed_if_it_fails(account, attempts):
             served = await self._walk(plan, self._counted(attempt), attempts)
             cost_nusd = self._report(served.target, attempts.n_sent, "ok", served.value.usage, served.began_s, account)
         return Embedded(
@@ -141,23 +150,13 @@ class Chain:
             first = await until_token(pieces, target)
             return Opened(first=first, rest=pieces, target=target, first_token_ms=(time.monotonic() - sent_s) * 1000)
 
-        with self._accounted(call, plan, attempts) as account:
+        account = await self._accounting.open(expected(call, plan))
+        with _closed_if_it_fails(account, attempts):
             async with before(call.deadline_s):
                 served = await self._walk(plan, self._counted(attempt, is_whole=False), attempts)
         return msgspec.structs.replace(
             served.value, others=served.rest, attempts=served.attempts, began_s=served.began_s, account=account
         )
-
-    @contextlib.contextmanager
-    def _accounted(self, call: Call | EmbeddingCall, plan: Plan, attempts: Attempts) -> Generator[Account]:
-        """Announced before it is sent, and entered if it fails; who is served closes the account."""
-        account, n_before = self._accounting.open(expected(call, plan)), attempts.n_sent
-        try:
-            yield account
-        except BaseException as exc:
-            asked = attempts.failures[-1][0].id if attempts.failures else None
-            account.close(Happened(outcome=outcome_of(exc), target=asked, attempts=attempts.n_sent - n_before))
-            raise
 
     async def _walk(self, plan: Plan, attempt: Callable[[Target], Awaitable[T]], attempts: Attempts) -> Served[T]:
         began_s = time.monotonic()
@@ -298,3 +297,15 @@ class Chain:
             )
         )
         return cost_nusd
+
+
+@contextlib.contextmanager
+def _closed_if_it_fails(account: Account, attempts: Attempts) -> Generator[None]:
+    """Who is served closes the account."""
+    n_before = attempts.n_sent
+    try:
+        yield
+    except BaseException as exc:
+        asked = attempts.failures[-1][0].id if attempts.failures else None
+        account.close(Happened(outcome=outcome_of(exc), target=asked, attempts=attempts.n_sent - n_before))
+        raise

@@ -37,7 +37,8 @@ def hash_key(key: str) -> bytes:
 
 
 KEY, SESSION, EXTERNAL, TENANTS_OWN = b"k", b"s", b"x", b"p"
-PRICES = b"$"
+PRICES, BUDGETS = b"$", b"b"
+LIMITS = b"l"
 """First byte of a handle: its kind. The database announces changes by handle, in hex (channel `changes`)."""
 
 
@@ -64,3 +65,13 @@ def provider_keys_handle(tenant_id: UUID) -> bytes:
 def prices_handle(tenant_id: UUID) -> bytes:
     """What is announced when a tenant's own prices change."""
     return PRICES + tenant_id.bytes
+
+
+def budgets_handle(tenant_id: UUID) -> bytes:
+    """What is announced when a tenant's budgets change."""
+    return BUDGETS + tenant_id.bytes
+
+
+def limits_handle(tenant_id: UUID) -> bytes:
+    """What is announced when limits of a tenant, its users or its keys change."""
+    return LIMITS + tenant_id.bytes

@@ -157,7 +157,15 @@ def test_a_full_disk_fails_no_call_and_hides_nothing(tmp_path: Path, monkeypatch
 
 
 EXPECTED = Expected(
-    tenant_id=TENANT, key_id=None, user_id=None, model="m\0\ud800", endpoint="embeddings", estimate_nusd=9
+    tenant_id=TENANT,
+    key_id=None,
+    user_id=None,
+    model="m\0\ud800",
+    endpoint="embeddings",
+    input_tokens=1,
+    output_tokens=0,
+    estimate_nusd=9,
+    unpriced=None,
 )
 USAGE = Usage(input_tokens=10**30, output_tokens=2)
 
@@ -179,7 +187,7 @@ def test_what_is_entered_of_a_call(
 ) -> None:
     """And it is entered once, in a form that the database takes."""
     written: list[Record] = []
-    account = Ledger(written.append).open(EXPECTED)
+    account = Ledger(written.append).open(EXPECTED, new_id())
     account.close(happened)
     account.close(happened)
     begun, ended = written

@@ -1,0 +1,148 @@
+"""Tells that 50, 80 and 100 % of a budget are spent: by log and metric, and by webhook where the budget names one.
+
+A threshold is reached in the transaction that enters the calls, so it is never missed and never told twice over; one
+replica takes each alert, and a webhook that does not answer is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import aiohttp
+import msgspec
+
+from app.billing.budgets import store
+from app.billing.budgets.model import Alert
+from app.billing.budgets.signing import secret_of, signed_headers
+from app.database.engine import Database, Role
+from app.ids import encode_id
+from plugins.contract.errors import RetryableError
+from plugins.contract.nulls import NullInstrument
+from plugins.contract.ports import Counter
+
+logger = logging.getLogger("billing")
+
+LOOK_EVERY_S = 2.0
+"""One indexed look-up a replica: how late a warning is at most."""
+
+BATCH = 20
+TIMEOUT_S = 10.0
+"""What receivers are usually given."""
+
+MAX_ATTEMPTS = 12
+FIRST_PAUSE_S = 5.0
+MAX_PAUSE_S = 3600.0
+"""5 s, 10 s, 20 s … an hour: twelve attempts are four hours."""
+
+TAKEN_FOR_S = 2 * TIMEOUT_S * BATCH
+"""A batch is told one after the other; should its process die, another takes it up then."""
+
+
+class AlertTeller:
+    """Runs between `start` and `stop`."""
+
+    def __init__(self, database: Database, webhook_key: bytes, session: Callable[[], aiohttp.ClientSession]) -> None:
+        """`session`: connects to addresses that a tenant may choose, and to no others."""
+        self._database = database
+        self._webhook_key = webhook_key
+        self._session = session
+        self._told: Counter = NullInstrument()
+        self._task: asyncio.Task[None] | None = None
+
+    def observe_with(self, told: Counter) -> None:
+        """`told` has two labels: percent, and how the webhook went: `sent`, `failed`, `given_up`, `none`."""
+        self._told = told
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="budget-alerts")
+
+    async def stop(self) -> None:
+        """What is being sent is sent again by whoever looks next: receivers know it by its id."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                while await self.tell():
+                    pass
+            except RetryableError:
+                pass  # the database is away, which others log
+            except Exception:  # a bug must not end warnings for ever
+                logger.exception("alerts of budgets cannot be told")
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def tell(self) -> int:
+        """Returns: how many were due. Raises: RetryableError."""
+        async with self._database.role(Role.LEDGER) as session:
+            due = await store.due_alerts(session, BATCH, TAKEN_FOR_S)
+        for alert in due:
+            again_s = await self._tell_one(alert)
+            async with self._database.role(Role.LEDGER) as session:
+                await store.put_off(session, alert, again_s)
+        return len(due)
+
+    async def _tell_one(self, alert: Alert) -> float | None:
+        """Returns: when to try again."""
+        if alert.attempts == 1:
+            logger.warning(
+                "%d %% of the budget %s of tenant %s are spent: %d of %d nano-dollars",
+                alert.percent,
+                encode_id("bud", alert.budget_id),
+                encode_id("ten", alert.tenant_id),
+                alert.spent_nusd,
+                alert.amount_nusd,
+            )
+        percent = str(alert.percent)
+        if alert.webhook_url is None:
+            self._told.add(1, percent, "none")
+            return None
+        if await self._sent(alert, alert.webhook_url):
+            self._told.add(1, percent, "sent")
+            return None
+        if alert.attempts >= MAX_ATTEMPTS:
+            self._told.add(1, percent, "given_up")
+            logger.warning("the webhook of the budget %s is given up", encode_id("bud", alert.budget_id))
+            return None
+        self._told.add(1, percent, "failed")
+        return float(min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** (alert.attempts - 1)))
+
+    async def _sent(self, alert: Alert, url: str) -> bool:
+        body = msgspec.json.encode(_event(alert))
+        # The same for every attempt: receivers take it once.
+        message_id = f"{encode_id('bud', alert.budget_id)}_{alert.period_start:%Y%m%d}_{alert.percent}"
+        message_id += f"_{alert.created_at.timestamp():.0f}"
+        headers = signed_headers(secret_of(self._webhook_key, alert.budget_id), message_id, int(time.time()), body)
+        try:
+            async with (
+                asyncio.timeout(TIMEOUT_S),
+                self._session().post(
+                    url, data=body, headers={**headers, "content-type": "application/json"}, allow_redirects=False
+                ) as answer,
+            ):
+                return 200 <= answer.status < 300  # "2xx"
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+            return False
+
+
+def _event(alert: Alert) -> dict[str, object]:
+    return {
+        "type": "budget.threshold_reached",
+        "timestamp": datetime.now(UTC),
+        "data": {
+            "budget_id": encode_id("bud", alert.budget_id),
+            "tenant_id": encode_id("ten", alert.tenant_id),
+            "scope": alert.scope,
+            "period": alert.period,
+            "period_start": alert.period_start,
+            "percent": alert.percent,
+            "spent_nusd": alert.spent_nusd,
+            "amount_nusd": alert.amount_nusd,
+        },
+    }

@@ -1,0 +1,73 @@
+"""What this process may spend of one budget's period: arithmetic alone, no clock and no database.
+
+granted     what the database has lent, and not seen spent yet
+in flight   what calls under way have reserved
+unmoved     what calls that are over have cost, and the database has not entered yet
+free        granted − in flight − unmoved; below zero once calls cost more than they had reserved
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from app.billing.budgets.model import Budget
+
+
+class Purse(msgspec.Struct, kw_only=True, eq=False):
+    """Amounts in nano-dollars."""
+
+    budget: Budget
+    period_start: datetime
+    granted_nusd: int = 0
+    in_flight_nusd: int = 0
+    unmoved_nusd: int = 0
+    left_nusd: int = 0
+    """What the database could still lend when it was last asked."""
+    asked_at_s: float = float("-inf")
+    """When that was."""
+    used_at_s: float = float("-inf")
+    """When money was last reserved."""
+    reserved_lately_nusd: int = 0
+    """Since the last renewal of leases."""
+    waiting: list[int] = msgspec.field(default_factory=list)
+    """What calls that wait for money need, each."""
+
+    @property
+    def free_nusd(self) -> int:
+        return self.granted_nusd - self.kept_nusd
+
+    @property
+    def kept_nusd(self) -> int:
+        """What cannot be given back: calls have reserved it, or spent it."""
+        return self.in_flight_nusd + self.unmoved_nusd
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.kept_nusd and not self.waiting
+
+    def has(self, needed_nusd: int) -> bool:
+        """A call that costs nothing needs no money, even where too much was spent."""
+        return needed_nusd == 0 or self.free_nusd >= needed_nusd
+
+    def reserve(self, needed_nusd: int, now_s: float) -> None:
+        self.in_flight_nusd += needed_nusd
+        self.reserved_lately_nusd += needed_nusd
+        self.used_at_s = now_s
+
+    def settle(self, reserved_nusd: int, cost_nusd: int) -> None:
+        """The call is over, and its entry is in the journal."""
+        self.in_flight_nusd -= reserved_nusd
+        self.unmoved_nusd += cost_nusd
+
+    def lent(self, granted_nusd: int, left_nusd: int, now_s: float) -> None:
+        """The database's answer."""
+        self.granted_nusd, self.left_nusd, self.asked_at_s = granted_nusd, left_nusd, now_s
+
+    def asks_nusd(self) -> tuple[int, int, int]:
+        """What is needed for all that waits, the least that is of any use, and what would be welcome."""
+        short = -self.free_nusd
+        needed = max(0, sum(self.waiting) + short)
+        smallest = max(0, min(self.waiting, default=0) + short)
+        return needed, min(smallest, needed), needed + 2 * self.reserved_lately_nusd
