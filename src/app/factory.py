@@ -20,6 +20,7 @@ from app.accounts.sign_in.routes import router as sign_in_router
 from app.accounts.users.routes import router as users_router
 from app.audit.context import provide_actor
 from app.billing.budgets.routes import router as budgets_router
+from app.billing.calls.routes import export_usage
 from app.billing.routes import list_usage, summarize_usage
 from app.chat.routes import create_chat_completion
 from app.checks import checks_of_server, checks_of_worker
@@ -123,6 +124,7 @@ def build_app(env: Mapping[str, str]) -> Litestar:
             budgets_router,
             list_usage,
             summarize_usage,
+            export_usage,
             *OPERATIONS_ROUTES,
             docs_router(title="WattOS", version=version("wattos")),
         ],

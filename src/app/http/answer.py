@@ -19,6 +19,9 @@ logger = logging.getLogger("http")
 
 Headers = list[tuple[bytes, bytes]]
 
+BROKE_OFF = "broke_off"
+"""Key in `scope["state"]`: this stream ended with an error. Its status, 200, does not tell."""
+
 _JSON = (b"content-type", b"application/json")
 _EVENTS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -67,6 +70,8 @@ class EventStream:
             with Watch(scope, receive):
                 async with aclosing(self._pieces):  # type: ignore[type-var]  # an async generator
                     last = await self._relayed(send)
+                if last is not self.done:
+                    scope["state"][BROKE_OFF] = True
                 await send({"type": "http.response.body", "body": last, "more_body": False})
         except ClientLeft:
             pass  # nobody is there to read the rest
