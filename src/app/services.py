@@ -11,6 +11,7 @@ from app.accounts.sign_in.service import SignInService
 from app.accounts.users.service import UsersService
 from app.audit.record import AuditLog
 from app.billing.admission import Admission
+from app.billing.calls.service import ExportService
 from app.billing.service import UsageService
 from app.chat.extractive import ExtractiveTransport
 from app.chat.service import ChatService
@@ -101,6 +102,7 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
         "prices": runtime.prices,
         "budgets": runtime.budgets,
         "usage": UsageService(runtime.database),
+        "exports": ExportService(runtime.database),
         "audit": AuditService(runtime.database),
         "audit_log": AuditLog(runtime.database),
     }

@@ -6,6 +6,8 @@ from typing import Annotated, cast, get_args
 from litestar import get
 from litestar.params import QueryParameter
 
+from app.billing.calls.model import CallFilter
+from app.billing.model import Outcome
 from app.billing.schemas import UsageGroup, UsageOut, UsageSummary
 from app.billing.service import UsageService
 from app.billing.store import Grouping
@@ -19,8 +21,10 @@ from plugins.contract.principal import Principal
 
 GROUPINGS: tuple[str, ...] = get_args(Grouping)
 
-Since = Annotated[date | None, QueryParameter(description="The first day, UTC: the month's unless said.")]
-Until = Annotated[date | None, QueryParameter(description="The last day, UTC, included: today unless said.")]
+Since = Annotated[date | None, QueryParameter(description="The first day, UTC.")]
+Until = Annotated[date | None, QueryParameter(description="The last day, UTC, included.")]
+SummedSince = Annotated[date | None, QueryParameter(description="The first day, UTC: the month's unless said.")]
+SummedUntil = Annotated[date | None, QueryParameter(description="The last day, UTC, included: today unless said.")]
 OfTenant = Annotated[str | None, QueryParameter(name="tenant_id")]
 
 
@@ -34,12 +38,22 @@ async def list_usage(
     principal: Principal,
     usage: UsageService,
     of_tenant: OfTenant = None,
+    since: Since = None,
+    until: Until = None,
+    model: str | None = None,
+    outcome: Outcome | None = None,
+    key_id: str | None = None,
     limit: Limit = DEFAULT_LIMIT,
     after: str | None = None,
 ) -> Page[UsageOut]:
-    """The tenant's calls, newest first, each once it is over: 200 ms later at most."""
+    """The tenant's calls, newest first, each once it is over: 200 ms later at most.
+
+    Of calls that were entered before the first page, pages show each once, whatever is entered meanwhile.
+    """
     seen = decode_id("call", after) if after else None
-    rows = await usage.calls(tenant_of(principal, of_tenant), PageRequest(limit=limit, after=seen))
+    key = decode_id("key", key_id) if key_id else None
+    which = CallFilter(since=since, until=until, model=model, outcome=outcome, key_id=key)
+    rows = await usage.calls(tenant_of(principal, of_tenant), PageRequest(limit=limit, after=seen), which)
     shown = [UsageOut.of(row) for row in rows.items]
     return page(shown, [one.id for one in shown], has_more=rows.has_more)
 
@@ -55,8 +69,8 @@ async def summarize_usage(
     usage: UsageService,
     of_tenant: OfTenant = None,
     group_by: Annotated[str, QueryParameter(description=f"Of {', '.join(GROUPINGS)}: several with commas.")] = "model",
-    since: Since = None,
-    until: Until = None,
+    since: SummedSince = None,
+    until: SummedUntil = None,
 ) -> UsageSummary:
     """The tenant's calls, added up: of this month (UTC) unless said."""
     by = group_by.split(",")

@@ -8,6 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from app.billing import store
+from app.billing.calls.model import CallFilter
+from app.billing.calls.store import EVERY_CALL, page
 from app.billing.store import Grouping
 from app.billing.tables import CallRow
 from app.database.engine import Database
@@ -20,9 +22,9 @@ class UsageService:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def calls(self, tenant_id: UUID, wanted: PageRequest) -> Rows[CallRow]:
+    async def calls(self, tenant_id: UUID, wanted: PageRequest, which: CallFilter = EVERY_CALL) -> Rows[CallRow]:
         async with self._database.tenant(tenant_id) as session:
-            return Rows[CallRow].cut(await store.page(session, tenant_id, wanted), wanted.limit)
+            return Rows[CallRow].cut(await page(session, tenant_id, wanted, which), wanted.limit)
 
     async def summary(self, tenant_id: UUID, by: Sequence[Grouping], since: date, until: date) -> list[dict[str, Any]]:
         """Rows with `by_<grouping>` and the sums. Both days are included."""

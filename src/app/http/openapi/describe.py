@@ -33,6 +33,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     """The struct of a success, where the return annotation does not say it; `bytes` for a download."""
     streams: Any = None
     """The struct of one event, where the answer can be `text/event-stream` too."""
+    texts: Sequence[str] = ()
+    """Further media types of a success that is text: the handler's own is the first."""
     also: Mapping[int, Any] = {}
     """Answers that are no errors, by status."""
     codes: Sequence[str] = ()
@@ -46,13 +48,16 @@ def described(
     body: Body | None = None,
     answer: Any = None,
     streams: Any = None,
+    texts: Sequence[str] = (),
     also: Mapping[int, Any] | None = None,
     codes: Sequence[str] = (),
     headers: Sequence[str] = (),
     needs: Permission | None = None,
 ) -> dict[str, Any]:
     """For a handler's `opt`. `needs`: what who calls must be allowed; every route that is not public says it."""
-    made = Description(body=body, answer=answer, streams=streams, also=also or {}, codes=codes, headers=headers)
+    made = Description(
+        body=body, answer=answer, streams=streams, texts=texts, also=also or {}, codes=codes, headers=headers
+    )
     return {DESCRIPTION: made} if needs is None else {DESCRIPTION: made, **permissions.needs(needs)}
 
 

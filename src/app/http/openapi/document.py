@@ -17,9 +17,10 @@ from app.http.anthropic_errors import AnthropicError, is_anthropic
 from app.http.error_table import TABLE
 from app.http.openapi.describe import Description, description_of
 from app.http.openapi.headers import HEADERS, references
-from app.http.openapi.parameters import Found, parameters_of
+from app.http.openapi.parameters import IDEMPOTENCY_KEY, Found, parameters_of
 from app.http.openapi.schemas import Schema, schemas_of
 from app.http.schemas import OpenAIError, Problem
+from plugins.contract.permissions import is_public
 
 Node = dict[str, Any]
 
@@ -49,6 +50,7 @@ TAGS: Mapping[str, str] = {
 AUTHENTICATED = ("invalid_api_key", "permission_denied", "database_unavailable", "temporarily_unavailable")
 WITH_INPUT = ("invalid_request",)
 WITH_BODY = ("invalid_json", "duplicate_key", "invalid_character", "request_timeout", "request_too_large")
+WITH_KEY = ("idempotency_in_progress", "idempotency_answer_not_kept", "idempotency_key_reused")
 WITH_JSON = ("unsupported_media_type", "invalid_value")
 ALWAYS = ("internal_error",)
 """What can go wrong follows from what a route takes: these are codes of `app.http.error_table`."""
@@ -100,6 +102,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
             *(WITH_INPUT if body or any(parameter.place != "path" for parameter in self.parameters) else ()),
             *(WITH_BODY if body else ()),
             *(WITH_JSON if body and _is_json(body.media_type) else ()),
+            *(WITH_KEY if IDEMPOTENCY_KEY in self.parameters else ()),
             *self.said.codes,
             *ALWAYS,
         ]
@@ -147,12 +150,13 @@ def operations_of(app: Litestar) -> Iterator[Operation]:
         for method, (handler, _) in route.route_handler_map.items():
             if method == "OPTIONS" or not handler.resolve_include_in_schema():
                 continue
+            takes_key = method == "POST" and not is_public(handler.opt)
             yield Operation(
                 path=route.path_format or "/",
                 method=method.lower(),
                 handler=handler,
                 said=description_of(handler),
-                parameters=parameters_of(handler, names),
+                parameters=[*parameters_of(handler, names), *((IDEMPOTENCY_KEY,) if takes_key else ())],
             )
 
 
@@ -204,9 +208,11 @@ def _successes(operation: Operation, given: Iterator[Schema]) -> dict[str, Node]
         content[operation.media_type] = {"schema": {"type": "string", **({} if is_text else {"format": "binary"})}}
     elif operation.success is not None:
         content[operation.media_type] = {"schema": schema}
+    content |= {media_type: {"schema": {"type": "string"}} for media_type in said.texts}
     if said.streams is not None:
         content["text/event-stream"] = {"schema": _event(next(given)["$ref"].rpartition("/")[2])}
-    answers = {operation.handler.status_code: (content, said.headers)}
+    replayed = ("idempotent-replayed",) if IDEMPOTENCY_KEY in operation.parameters else ()
+    answers = {operation.handler.status_code: (content, (*said.headers, *replayed))}
     for status in said.also:
         answers[status] = ({"application/json": {"schema": next(given)}}, ())
     return {
