@@ -95,6 +95,7 @@ def _only_for_trying(env: Mapping[str, str], settings: Settings, discovered: Dis
         ("DATABASE_URL", password_of(settings.database_url)),
         ("DATABASE_MIGRATION_URL", password_of(settings.database_migration_url)),
         ("PGPASSWORD", env.get("PGPASSWORD", "")),
+        ("VALKEY_URL", password_of(env.get("VALKEY_URL"))),
     ):
         if is_example_password(password):
             yield f"{name}=… has a password that examples use: give the database another one"

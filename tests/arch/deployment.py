@@ -19,7 +19,11 @@ KNOWN = {toggle_of(name) for name in BUILT_IN} | {
         [GROUP, *(g for name in BUILT_IN for g in importlib.import_module(f"plugins.{name}.config").SETTINGS)]
     )
 }
-FILLED_IN = {"<admin-key>": "q7Vn2mXc9Lr4Ts8Bd1Wz6Kp3Hf5Jg0Ya", "<database-password>": "d8s-Kq2-vP1"}
+FILLED_IN = {
+    "<admin-key>": "q7Vn2mXc9Lr4Ts8Bd1Wz6Kp3Hf5Jg0Ya",
+    "<database-password>": "d8s-Kq2-vP1",
+    "<valkey-password>": "v3Y-t7w-Lk0",
+}
 
 
 def read_env(name: str, *, filled_in: bool = True) -> dict[str, str]:

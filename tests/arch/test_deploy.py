@@ -14,6 +14,7 @@ from app.settings import Settings
 from arch.deployment import DEPLOY, KNOWN, VERSION, memory_bytes, read_env
 from plugins.contract.errors import SettingsError
 from server import ROOT
+from valkey_server import running_valkey
 
 OURS = ("migrate", "server", "worker")
 LARGEST_DOCUMENT_BYTES = 1_300_000_000
@@ -39,7 +40,7 @@ def test_compose_keeps_to_the_specification(compose: dict[str, Any]) -> None:
 def test_compose_services_run_with_least_privilege(compose: dict[str, Any]) -> None:
     """Pinned images, read-only, no capability, bounded memory; the API on this machine alone, the rest on no port."""
     services = compose["services"]
-    assert set(services) == {"postgres", *OURS}
+    assert set(services) == {"postgres", "valkey", *OURS}
     for name, service in services.items():
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert memory_bytes(service["deploy"]["resources"]["limits"]["memory"]) >= 512 << 20
@@ -70,6 +71,23 @@ def test_compose_starts_in_order_and_stops_in_time(compose: dict[str, Any]) -> N
     tag = re.fullmatch(r"pgvector/pgvector:(\d+)\.(\d+)\.(\d+)-pg(\d+)", services["postgres"]["image"])
     assert tag is not None
     assert tuple(map(int, tag.groups())) >= (0, 8, 4, 15)
+
+
+@pytest.mark.requirement("DEL-2")
+def test_composes_valkey_starts_and_would_rather_refuse_than_forget(compose: dict[str, Any]) -> None:
+    """A real server takes the command as it is: bounded memory, nothing pushed out, nothing on disk, a password."""
+    service = compose["services"]["valkey"]
+    program, *options = service["command"]
+    assert program == "valkey-server"
+    given = dict(zip((o.removeprefix("--") for o in options[::2]), options[1::2], strict=True))
+    assert given.pop("requirepass") == "${VALKEY_PASSWORD:?set it in deploy/.env}"
+    assert service["user"] == "10001:10001"
+    assert re.fullmatch(r"valkey/valkey:\d+\.\d+\.\d+", service["image"])
+    limit_bytes = memory_bytes(service["deploy"]["resources"]["limits"]["memory"])
+    assert 2 * memory_bytes(given["maxmemory"].removesuffix("b")) <= limit_bytes, "for buffers and fragments"
+    with running_valkey(password="v3Y-t7w-Lk0", settings=given) as server:
+        for name, value in (("maxmemory-policy", "noeviction"), ("save", ""), ("appendonly", "no")):
+            assert server.command("CONFIG", "GET", name).split("\r\n")[4] == value
 
 
 @pytest.mark.requirement("DEL-2")
