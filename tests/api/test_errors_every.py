@@ -114,6 +114,7 @@ def faulty(
             MAX_CONNECTIONS=str(MAX_CONNECTIONS),
             REQUEST_HEADER_TIMEOUT_S="0.5",
             RETRY_MAX_ATTEMPTS="1",
+            IDEMPOTENCY_WAIT_S="0.2",
         )
         bare = environment(tmp_path / "bare", DATABASE_URL=database_url, LOCAL_MODELS_ENABLED="false", **PRODUCTION)
         with (
@@ -172,7 +173,7 @@ def test_every_code_is_answered_with_its_status_and_shape(faulty: Faulty, code: 
     assert ("allow" in answer.headers) is (answer.status == HTTPStatus.METHOD_NOT_ALLOWED)
     if code == "upstream_rate_limited":
         assert answer.headers["retry-after"] == "17"
-    if code in {"circuit_open", "too_many_connections"}:
+    if code in {"circuit_open", "too_many_connections", "idempotency_in_progress"}:
         assert int(answer.headers["retry-after"]) >= 1
 
 

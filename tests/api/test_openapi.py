@@ -165,7 +165,10 @@ def test_errors_have_the_shape_of_their_path() -> None:
             codes = [part.partition("`")[0] for part in answer["description"].split("`")[1::2]]
             assert any(TABLE[code].status == int(status) for code in codes if code in TABLE), (method, path, status)
             assert "x-request-id" in answer["headers"]
-            assert ("retry-after" in answer["headers"]) == (status in {"408", "429", "502", "503", "504"})
+            retryable = {"408", "429", "502", "503", "504"}
+            if "`idempotency_in_progress`" in answer["description"]:
+                retryable.add("409")
+            assert ("retry-after" in answer["headers"]) == (status in retryable)
         assert 500 in statuses
         if one["operationId"] not in PUBLIC:
             assert {401, 503} <= statuses, (method, path)
@@ -181,6 +184,19 @@ def test_security_is_a_bearer_key_but_for_public_operations() -> None:
     assert found["security"] == [{"bearer": []}]
     assert found["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     assert {one["operationId"] for _, _, one in operations(found) if one.get("security") == []} == PUBLIC
+
+
+def test_every_post_of_a_known_caller_takes_an_idempotency_key() -> None:
+    """As a header that may be left out, with its errors and the header of what is answered again."""
+    for path, method, one in operations(the_document()):
+        names = {parameter["name"]: parameter for parameter in one.get("parameters", ())}
+        takes_one = method == "post" and one["operationId"] not in PUBLIC
+        assert ("Idempotency-Key" in names) is takes_one, (method, path)
+        if takes_one:
+            assert (names["Idempotency-Key"]["in"], names["Idempotency-Key"]["required"]) == ("header", False)
+            assert {"400", "409", "422", "503"} <= one["responses"].keys()
+            success = min(one["responses"])
+            assert "idempotent-replayed" in one["responses"][success]["headers"]
 
 
 def test_unknown_fields_are_refused_under_api_v1_alone() -> None:

@@ -25,6 +25,10 @@ HEADERS: Mapping[str, Header] = {
     "x-wattos-cache": _header(
         "Where the answer came from.", {"type": "string", "enum": ["hit", "semantic", "miss", "off"]}
     ),
+    "idempotent-replayed": _header(
+        "`true`: this is the answer to an earlier request with this `Idempotency-Key`; nothing was done.",
+        {"type": "string", "enum": ["true"]},
+    ),
     "retry-after": _header("Seconds to wait before the next try.", {"type": "integer", "minimum": 1}),
     "x-should-retry": _header("`false` where trying again is useless.", {"type": "string", "enum": ["true", "false"]}),
     "www-authenticate": _header("The scheme that is needed: `Bearer`.", _TEXT),

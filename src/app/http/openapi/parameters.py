@@ -58,6 +58,18 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
+IDEMPOTENCY_KEY = Found(
+    name="Idempotency-Key",
+    place="header",
+    kind=Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern="^[!-~]+$")],
+    required=False,
+    description="The same request sent again with the same key is answered again for 24 hours, and not done again.",
+    default=None,
+    example=None,
+)
+"""Of every POST of a known caller (`app.idempotency`)."""
+
+
 def parameters_of(handler: HTTPRouteHandler, path_names: set[str]) -> list[Found]:
     """In the order of the signature, those of the path first."""
     found = [*_found(handler, path_names)]
