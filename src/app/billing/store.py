@@ -63,7 +63,7 @@ _ENTER = text(
       SELECT tenant_id, budget_id, period_start, percent, spent.spent_nusd, amount_nusd
       FROM spent JOIN charged USING (tenant_id, budget_id, period_start),
            unnest(CAST(:thresholds AS smallint[])) AS percent
-      WHERE spent.spent_nusd * 100 >= percent * amount_nusd
+      WHERE CAST(spent.spent_nusd AS numeric) * 100 >= CAST(percent AS numeric) * amount_nusd
       ORDER BY 1, 2, 3, 4
       ON CONFLICT DO NOTHING
     )

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy import Numeric, cast, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.billing.budgets.model import Alert, Budget, Use
@@ -105,7 +105,7 @@ async def change(session: AsyncSession, budget: Budget, changes: Mapping[str, An
             delete(alerts).where(
                 alerts.tenant_id == budget.tenant_id,
                 alerts.budget_id == budget.id,
-                alerts.spent_nusd * 100 < alerts.percent * changed.amount_nusd,
+                cast(alerts.spent_nusd, Numeric) * 100 < cast(alerts.percent, Numeric) * changed.amount_nusd,
             )
         )
     return changed
