@@ -36,6 +36,8 @@ def _another_value(setting: Setting) -> Any:
         return STRONG
     if setting.variable == "OIDC_ISSUER":
         return "https://login.example.org/realm"
+    if setting.variable == "VALKEY_URL":
+        return "valkey://cache"
     return "postgresql://db/wattos" if "postgresql" in setting.allowed else "some/path"
 
 
