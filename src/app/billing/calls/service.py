@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import AsyncGenerator
 from uuid import UUID
+
+import msgspec
 
 from app.billing.calls import store
 from app.billing.calls.formats import FORMATS, ExportFormat
@@ -12,11 +14,15 @@ from app.billing.calls.model import CallFilter
 from app.billing.schemas import UsageOut
 from app.database.engine import Database
 from app.database.paging import PageRequest, Rows
+from app.ids import decode_id
 
-logger = logging.getLogger("billing")
+PAGE_ROWS = 500
+"""Read at once. A transaction costs as much CPU as 400 rows do (measured)."""
 
-PAGE_ROWS = 100
-"""Read and written at once."""
+SLICE_ROWS = 100
+"""Written at once: 2 ms of CPU as CSV (measured), then others have their turn."""
+
+_page = msgspec.json.Decoder(list[UsageOut])
 
 
 class ExportService:
@@ -36,8 +42,12 @@ class ExportService:
         while True:
             wanted = PageRequest(limit=self._page_rows, after=after, order="asc")
             async with self._database.tenant(tenant_id) as session:
-                rows = Rows.cut(await store.page(session, tenant_id, wanted, which), wanted.limit)
-            yield head + out.lines([UsageOut.of(row) for row in rows.items])
+                found = await store.page_as_json(session, tenant_id, wanted, which)
+            rows = Rows[UsageOut].cut(_page.decode(found), wanted.limit)
+            yield head  # also where it is empty: the first piece says that there is a file
+            for first in range(0, len(rows.items), SLICE_ROWS):
+                yield out.lines(rows.items[first : first + SLICE_ROWS])
+                await asyncio.sleep(0)
             if not rows.has_more:
                 return
-            head, after = b"", rows.items[-1].id
+            head, after = b"", decode_id("call", rows.items[-1].id)
