@@ -66,6 +66,16 @@ NAMING: dict[str, Step] = {
     ),
     "listProviderKeys": Step(method="GET", path="/api/v1/provider-keys", query={"tenant_id": "{tenant}"}, viewer=False),
     "deleteProviderKey": Step(method="DELETE", path="/api/v1/provider-keys/{pkey}", viewer=False),
+    "createBudget": Step(
+        method="POST",
+        path="/api/v1/budgets",
+        body={"scope": "key", "scope_id": "{key}", "period": "day", "amount_nusd": 10**12},
+        viewer=False,
+    ),
+    "listBudgets": Step(method="GET", path="/api/v1/budgets", query={"tenant_id": "{tenant}"}, viewer=False),
+    "getBudget": Step(method="GET", path="/api/v1/budgets/{budget}", viewer=False),
+    "updateBudget": Step(method="PATCH", path="/api/v1/budgets/{budget}", body={"amount_nusd": 10**12}, viewer=False),
+    "deleteBudget": Step(method="DELETE", path="/api/v1/budgets/{budget}", viewer=False),
     "listUsage": Step(method="GET", path="/api/v1/usage", query={"tenant_id": "{tenant}"}, viewer=False),
     "summarizeUsage": Step(method="GET", path="/api/v1/usage/summary", query={"tenant_id": "{tenant}"}, viewer=False),
     "exportUsage": Step(method="GET", path="/api/v1/usage/export", query={"tenant_id": "{tenant}"}, viewer=False),
@@ -144,6 +154,7 @@ ABSENT = {
     "key": f"key_{uuid4().hex}",
     "user": f"user_{uuid4().hex}",
     "pkey": f"pkey_{uuid4().hex}",
+    "budget": f"bud_{uuid4().hex}",
     "slug": "nobody-here",
 }
 """Ids of nothing."""

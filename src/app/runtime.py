@@ -102,7 +102,6 @@ class Runtime:
         self.reservations = Reservations(
             self.database, self.changes, lambda: self.journal.folder.name, grace_s=settings.budget_lease_grace_s
         )
-        self.mover = Mover(self.database, self.journal, settings.data_path / "journal", self.reservations)
         self.embedder = LocalEmbedder(env=env)
         self.model_server = LocalModelServer(weights_path(settings.models_path), env=env)
         self.timed_embedder = TimedEmbedder(self.embedder)
@@ -110,6 +109,9 @@ class Runtime:
         """Awaited before anything is closed: what must not be lost."""
         self.pool = Pool(trust_env=any(env.get(name) for name in PROXIES), allowed_hosts=settings.outbound_hosts)
         self.alerts = AlertTeller(self.database, webhook_key(env), self.pool.guarded)
+        self.mover = Mover(
+            self.database, self.journal, settings.data_path / "journal", self.reservations, self.alerts.look
+        )
         self.budgets = BudgetsService(
             self.database,
             grace_s=settings.budget_lease_grace_s,

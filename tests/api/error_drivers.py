@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import httpx
 import msgspec
 import psycopg
+from sqlalchemy.engine import make_url
 
 from raw_http import Answer, Connection, connected, exchange
 from server import RunningServer
@@ -73,6 +75,19 @@ def _sign_in_blocked(to: Faulty) -> Answer:
     return answer
 
 
+def _rate_limited(to: Faulty) -> Answer:
+    """A key of one request a minute, used twice."""
+    key = to.server.make_key("limited")
+    with httpx.Client(base_url=to.server.url, headers={"authorization": f"Bearer {key}"}, timeout=30) as client:
+        me = client.get("/api/v1/auth/me").json()
+    limit = {"scope": "key", "scope_id": me["key_id"], "requests_per_minute": 1}
+    assert to.admin("PUT", "/api/v1/limits", json=limit).status == 200
+    deadline = time.monotonic() + 10
+    while (answer := to.http("GET", "/v1/models", key=key)).status != 429:
+        assert time.monotonic() < deadline, "the limit is not in force"
+    return answer
+
+
 def answer_of(response: httpx.Response) -> Answer:
     return Answer(response.status_code, dict(response.headers), response.content)
 
@@ -91,6 +106,7 @@ def models(url: str) -> dict[str, object]:
         "model_list": [
             *(entry(alias, alias) for alias in plain),
             entry("slow", "slow", timeout=0.2),
+            entry("priced", "priced", input_cost_per_token=1e-6, output_cost_per_token=1e-6),
             entry("chained", "first"),
             entry("chained", "second"),
             {"model_name": "local", "litellm_params": {"model": "wattos/local"}},
@@ -131,6 +147,19 @@ def _invalid_models_config(to: Faulty) -> Answer:
         return to.admin("POST", "/api/v1/models/reload")
     finally:
         to.models_config.write_bytes(kept)
+
+
+def _with_budget(to: Faulty, model: str, amount_nusd: int, lock: str = "") -> Answer:
+    """A key of its own, so that no other driver meets the budget. `lock`: a table that nobody may touch meanwhile."""
+    made = to.admin("POST", "/api/v1/keys", json={"tenant_id": DEFAULT, "name": model}).json()
+    budget = {"scope": "key", "scope_id": made["id"], "period": "total", "amount_nusd": amount_nusd}
+    assert to.admin("POST", "/api/v1/budgets", json=budget).status == 201
+    to.upstream.on(model, answers())
+    body = {"model": model, "messages": MESSAGES, "max_tokens": 3}
+    with psycopg.connect(make_url(to.superuser_url).set(database=to.database).render_as_string(False)) as other:
+        if lock:
+            other.execute(f"lock table {lock} in access exclusive mode".encode())
+        return to.http("POST", "/v1/chat/completions", json=body, key=made["key"])
 
 
 def _all_targets_failed(to: Faulty) -> Answer:
@@ -264,6 +293,7 @@ DRIVERS: Mapping[str, Driver] = {
     ),
     "invalid_api_key": lambda to: to.http("GET", "/v1/models", key="wrong"),
     "permission_denied": lambda to: to.http("GET", "/api/v1/tenants"),
+    "price_unknown": lambda to: _with_budget(to, "kind", 10**9),
     "not_found": lambda to: to.http("GET", "/v1/nothing"),
     "model_not_found": _post(b'{"model": "x", "messages": [{"role": "user", "content": "x"}]}'),
     "method_not_allowed": lambda to: to.http("PUT", "/v1/models"),
@@ -292,6 +322,8 @@ DRIVERS: Mapping[str, Driver] = {
     "invalid_models_config": _invalid_models_config,
     "invalid_value": _extreme_value,
     "idempotency_key_reused": _key_reused,
+    "rate_limit_exceeded": _rate_limited,
+    "insufficient_quota": lambda to: _with_budget(to, "priced", 1),
     "upstream_rate_limited": lambda to: to.ask("limited", fails(429, retry_after="17")),
     "headers_too_large": lambda to: to.raw(b"GET /v1/models HTTP/1.1\r\nx: " + b"a" * 70_000),
     "internal_error": lambda to: to.http("GET", "/v1/crash"),
@@ -311,6 +343,7 @@ DRIVERS: Mapping[str, Driver] = {
     "storage_unavailable": _no_storage,
     "storage_full": _no_room,
     "upstream_timeout": lambda to: to.ask("slow", hangs),
+    "budget_unavailable": lambda to: _with_budget(to, "priced", 10**9, lock="budget_leases"),
     "temporarily_unavailable": _key_unchecked,
     "database_unavailable": _database_gone,
 }

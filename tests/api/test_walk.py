@@ -51,6 +51,10 @@ class Tenant:
         self.pkey = self.admin.post(
             "/api/v1/provider-keys", json={"provider": "groq", "key": f"gsk-of-{name}-1234567890"}
         ).json()
+        self.budget = self.admin.post(
+            "/api/v1/budgets",
+            json={"scope": "user", "scope_id": self.user, "period": "month", "amount_nusd": 10**12},
+        ).json()
         client = gateway.openai(self.key["key"])
         self.store = client.vector_stores.create(name=f"store of {name}").id
         self.file = client.vector_stores.files.upload_and_poll(
@@ -72,6 +76,7 @@ class Tenant:
             "key": self.key["id"],
             "user": self.user,
             "pkey": self.pkey["id"],
+            "budget": self.budget["id"],
             "slug": self.slug,
         }
 

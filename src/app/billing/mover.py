@@ -38,11 +38,20 @@ DRAIN_S = 3.0
 class Mover:
     """Follows this process's journal, and takes over those of dead ones."""
 
-    def __init__(self, database: Database, journal: Journal, root: Path, reservations: Reservations) -> None:
+    def __init__(
+        self,
+        database: Database,
+        journal: Journal,
+        root: Path,
+        reservations: Reservations,
+        on_charged: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_charged` hears that entries have spent of budgets."""
         self._database = database
         self._journal = journal
         self._root = root
         self._reservations = reservations
+        self._on_charged = on_charged
         self._reader: JournalReader | None = None
         self._batch: list[LedgerEntry] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -154,6 +163,8 @@ class Mover:
                 await store.make_partitions(session, sorted(months))
             leases = await store.enter(session, entries, holder)
         self._months |= months
+        if leases:
+            self._on_charged()
         return leases
 
     async def _end_leases(self, holder: str) -> None:

@@ -7,6 +7,7 @@ replica takes each alert, and a webhook that does not answer is tried again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -26,8 +27,8 @@ from plugins.contract.ports import Counter
 
 logger = logging.getLogger("billing")
 
-LOOK_EVERY_S = 2.0
-"""One indexed look-up a replica: how late a warning is at most."""
+LOOK_EVERY_S = 60.0
+"""For those of a process that died before it told them; what was charged here is looked for at once."""
 
 BATCH = 20
 TIMEOUT_S = 10.0
@@ -51,7 +52,12 @@ class AlertTeller:
         self._webhook_key = webhook_key
         self._session = session
         self._told: Counter = NullInstrument()
+        self._charged = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    def look(self) -> None:
+        """Budgets were charged: some may have reached a threshold."""
+        self._charged.set()
 
     def observe_with(self, told: Counter) -> None:
         """`told` has two labels: percent, and how the webhook went: `sent`, `failed`, `given_up`, `none`."""
@@ -68,25 +74,32 @@ class AlertTeller:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _run(self) -> None:
+        pause_s = 0.0
         while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._charged.wait(), pause_s)
+            self._charged.clear()
+            pause_s = LOOK_EVERY_S
             try:
-                while await self.tell():
-                    pass
+                pause_s = await self.tell()
             except RetryableError:
                 pass  # the database is away, which others log
             except Exception:  # a bug must not end warnings for ever
                 logger.exception("alerts of budgets cannot be told")
-            await asyncio.sleep(LOOK_EVERY_S)
 
-    async def tell(self) -> int:
-        """Returns: how many were due. Raises: RetryableError."""
-        async with self._database.role(Role.LEDGER) as session:
-            due = await store.due_alerts(session, BATCH, TAKEN_FOR_S)
-        for alert in due:
-            again_s = await self._tell_one(alert)
+    async def tell(self) -> float:
+        """All that are due. Returns: how soon to look again. Raises: RetryableError."""
+        pause_s = LOOK_EVERY_S
+        while True:
             async with self._database.role(Role.LEDGER) as session:
-                await store.put_off(session, alert, again_s)
-        return len(due)
+                due = await store.due_alerts(session, BATCH, TAKEN_FOR_S)
+            if not due:
+                return pause_s
+            for alert in due:
+                again_s = await self._tell_one(alert)
+                pause_s = min(pause_s, again_s or pause_s)
+                async with self._database.role(Role.LEDGER) as session:
+                    await store.put_off(session, alert, again_s)
 
     async def _tell_one(self, alert: Alert) -> float | None:
         """Returns: when to try again."""
