@@ -46,7 +46,7 @@ class Client:
         self.is_over = False
 
     async def read(self, stream: EventStream) -> None:
-        scope: Any = {"type": "http", DEPARTURE: self.departure}
+        scope: Any = {"type": "http", "state": {}, DEPARTURE: self.departure}
 
         async def receive() -> Any:
             raise AssertionError("the departure tells of it")
