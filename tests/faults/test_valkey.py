@@ -13,7 +13,7 @@ from plugins.cache.address import address_of
 from plugins.cache.shared import MAX_CONNECTIONS, ValkeyState
 from plugins.contract.errors import RetryableError
 from plugins.contract.nulls import NullSlowLog
-from server import free_port
+from slow_proxy import slow_proxy
 from unit.plugins.harness import RecordingMeter
 from valkey_server import ValkeyServer, running_valkey
 
@@ -95,7 +95,7 @@ async def test_who_stops_waiting_for_a_frozen_server_leaves_nothing_to_the_next(
 
 async def test_a_reply_that_comes_too_late_is_not_the_next_calls(server: ValkeyServer) -> None:
     """It is on its way when the call is given up, and arrives: at a connection that nobody uses any more."""
-    async with slow_proxy(server) as proxy, opened(f"redis://127.0.0.1:{proxy.port}", TIMEOUT_S) as state:
+    async with slow_proxy(server.port) as proxy, opened(f"redis://127.0.0.1:{proxy.port}", TIMEOUT_S) as state:
         assert await state.run(ECHO, [], ["before"]) == [b"before"]
         proxy.let_replies_through.clear()
         assert await failure(state, word="late") == SILENT
@@ -106,7 +106,7 @@ async def test_a_reply_that_comes_too_late_is_not_the_next_calls(server: ValkeyS
 
 async def test_a_slow_reply_is_waited_for_until_the_deadline(server: ValkeyServer) -> None:
     """Meanwhile other calls have connections of their own."""
-    async with slow_proxy(server) as proxy, opened(f"redis://127.0.0.1:{proxy.port}") as state:
+    async with slow_proxy(server.port) as proxy, opened(f"redis://127.0.0.1:{proxy.port}") as state:
         proxy.let_replies_through.clear()
         slow = [asyncio.create_task(state.run(ECHO, [], [f"slow {i}"])) for i in range(3)]
         await asyncio.wait_for(proxy.held.wait(), LONG_S)
@@ -135,6 +135,16 @@ async def test_a_restart_between_two_calls_costs_none(server: ValkeyServer) -> N
         server.restart()
         words = [str(i) for i in range(2 * MAX_CONNECTIONS)]
         assert await echoed(state, words) == [[word.encode()] for word in words]
+
+
+async def test_connections_that_were_reset_while_idle_are_not_used(server: ValkeyServer) -> None:
+    """As a firewall or a balancer does it: no error reaches the next call."""
+    async with slow_proxy(server.port) as proxy, opened(f"redis://127.0.0.1:{proxy.port}") as state:
+        for n_calls in (1, MAX_CONNECTIONS):
+            await echoed(state, ["warm"] * n_calls)
+            await proxy.reset_all()
+            words = [str(i) for i in range(2 * MAX_CONNECTIONS)]
+            assert await echoed(state, words) == [[word.encode()] for word in words]
 
 
 async def test_scripts_that_the_server_forgot_are_sent_again(server: ValkeyServer) -> None:
@@ -201,6 +211,23 @@ async def test_a_name_that_cannot_be_looked_up_hangs_one_thread_and_no_call() ->
         await state.close()
 
 
+async def test_closing_ends_a_look_up_and_those_who_wait_for_it_are_not_cancelled() -> None:
+    """They get the error that they reckon with."""
+    never = asyncio.Event()
+    asked = asyncio.Event()
+
+    async def hanging(_: str, __: int) -> Sequence[str]:
+        asked.set()
+        await never.wait()
+        return ()
+
+    state = ValkeyState(address_of("redis://valkey.invalid"), timeout_s=LONG_S, resolve=hanging)
+    waiting = asyncio.create_task(failure(state))
+    await asyncio.wait_for(asked.wait(), LONG_S)
+    await state.close()
+    assert await waiting == AWAY
+
+
 async def test_a_name_that_does_not_exist_is_away_and_looked_up_again(server: ValkeyServer) -> None:
     """Each new connection asks for the name, so it follows where the name points."""
     answers: list[Sequence[str]] = [(), ("127.0.0.1",)]
@@ -245,52 +272,3 @@ async def test_every_call_is_counted_by_its_result(server: ValkeyServer) -> None
         (name, "run", "unreachable"): 1,
         (name, "probe", "unreachable"): 1,
     }
-
-
-class SlowProxy:
-    """Passes bytes on to the server, and holds what comes back while it is told to."""
-
-    def __init__(self, server: ValkeyServer) -> None:
-        self.port = free_port()
-        self.let_replies_through = asyncio.Event()
-        self.let_replies_through.set()
-        self.held = asyncio.Event()
-        self.n_held = 0
-        self._server = server
-
-    async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._server.port)
-
-        async def forth() -> None:
-            while data := await reader.read(65_536):
-                back.write(data)
-
-        async def hither() -> None:
-            while data := await there.read(65_536):
-                if not self.let_replies_through.is_set():
-                    self.n_held += 1
-                    self.held.set()
-                    await self.let_replies_through.wait()
-                writer.write(data)
-
-        ways = [asyncio.create_task(way) for way in (forth(), hither())]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            back.transport.abort()
-            writer.transport.abort()
-
-
-@asynccontextmanager
-async def slow_proxy(server: ValkeyServer) -> AsyncIterator[SlowProxy]:
-    proxy = SlowProxy(server)
-    listener = await asyncio.start_server(proxy.relay, "127.0.0.1", proxy.port)
-    try:
-        yield proxy
-    finally:
-        proxy.let_replies_through.set()
-        listener.close()
-        await listener.wait_closed()

@@ -18,9 +18,7 @@ FORM = (
 DEFAULT_PORT = 6379
 """Valkey's own."""
 
-_WITH_TLS = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
-_PARAMETERS = {"unix": {"db"}, "redis": {"db"}, "valkey": {"db"}, "rediss": {"db", "ca_file"}}
-_PARAMETERS["valkeys"] = _PARAMETERS["rediss"]
+_PLAIN, _WITH_TLS = ("redis", "valkey"), ("rediss", "valkeys")
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,12 +53,12 @@ def address_of(url: str) -> Address:
                 password=password,
                 database=_database(parameters.get("db", "")),
             )
-        if parts.scheme not in _WITH_TLS or not parts.hostname:
+        if parts.scheme not in (*_PLAIN, *_WITH_TLS) or not parts.hostname:
             raise _wrong(f"it takes {FORM}")
         return Address(
             host=unquote(parts.hostname),
             port=parts.port or DEFAULT_PORT,
-            tls=_tls(parameters.get("ca_file")) if _WITH_TLS[parts.scheme] else None,
+            tls=_tls(parameters.get("ca_file")) if parts.scheme in _WITH_TLS else None,
             username=username,
             password=password,
             database=_database(parameters.get("db") or parts.path.strip("/")),
@@ -71,8 +69,8 @@ def address_of(url: str) -> Address:
 
 def _parameters(parts: SplitResult) -> dict[str, str]:
     parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = sorted(parameters.keys() - _PARAMETERS.get(parts.scheme, set()))
-    if unknown or parts.fragment:
+    known = {"db", "ca_file"} if parts.scheme in _WITH_TLS else {"db"}
+    if parts.fragment or not parameters.keys() <= known:
         raise _wrong("of parameters it takes db, and with TLS ca_file; percent-encode ? and # in a password")
     return parameters
 

@@ -66,7 +66,10 @@ class Dialler:
         return await asyncio.shield(self._resolving)
 
     async def _looked_up(self) -> Sequence[str]:
-        return await self._resolve(self._address.host, self._address.port)
+        try:
+            return await self._resolve(self._address.host, self._address.port)
+        except asyncio.CancelledError:  # by `close` alone: those who wait for it are not cancelled themselves
+            raise OSError("given up") from None
 
 
 class ValkeyConnection(AbstractConnection):
@@ -87,7 +90,7 @@ class ValkeyConnection(AbstractConnection):
     @property
     def is_usable(self) -> bool:
         """Connected, not ended by the other side, and with nothing in it that nobody asked for."""
-        if self._reader is None or self._transport is None or self._reader.at_eof():
+        if self._reader is None or self._transport is None or self._transport.is_closing() or self._reader.at_eof():
             return False
         # What the loop has not seen yet, too: else the first call after a restart would fail. (2 µs)
         waiting = select.poll()

@@ -100,6 +100,7 @@ class ValkeyState:
                     reply = await connection.ask("EVAL", script, len(keys), *keys, *arguments)
             except exceptions.ReadOnlyError:  # a primary no more: its name may mean another by now
                 connection.abort()
+                self._drop_idle()
                 raise
             except exceptions.ResponseError:  # a whole reply, so nothing is left in the connection
                 self._keep(connection)
