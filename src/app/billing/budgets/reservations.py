@@ -33,10 +33,10 @@ logger = logging.getLogger("billing")
 LEASE_S = 30.0
 """How long money is lent. Then it counts as spent until its process's journal is replayed, or the grace is over."""
 
-RENEW_EVERY_S = 5.0
-"""Leases are told that their process lives, and idle money is given back: six times a lease."""
+RENEW_EVERY_S = 2.5
+"""Leases are told that their process lives, and idle money is given back: twelve times a lease."""
 
-IDLE_S = 10.0
+IDLE_S = 5.0
 """Money that nobody used for so long goes back, to be lent to others."""
 
 PATIENCE_S = 2.0
