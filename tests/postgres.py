@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -37,6 +39,24 @@ class Cluster:
         name = f"test_{uuid4().hex[:12]}"
         await self.execute(f"create database {name}" + ("" if empty else f" template {TEMPLATE}"))
         return self.database_url(name)
+
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """All of it stops in its tracks, and goes on afterwards."""
+        with psycopg.connect(self.url) as connection:
+            (directory,) = connection.execute("show data_directory").fetchone() or ("",)
+        postmaster = int((Path(directory) / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        pids = [postmaster, *map(int, children)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
 
 @asynccontextmanager
