@@ -123,7 +123,7 @@ class ProviderKeysService:
                 )
                 continue
             opened[one.provider] = OwnKey(id=one.id.hex, secret=secret, base_url=one.base_url)
-        return opened or None
+        return opened  # none is known too: it stands while nobody can be asked
 
 
 def _bound_to(tenant_id: UUID, key_id: UUID, provider: str) -> str:
