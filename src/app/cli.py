@@ -15,6 +15,7 @@ from typing import Any
 
 import rich_click as click
 
+from app.usage_commands import usage
 from plugins.contract.errors import SettingsError, WattosError
 
 DEFAULT_HOST = "127.0.0.1"
@@ -32,7 +33,7 @@ class OneLineErrors(click.RichGroup):
             ctx.exit(2 if isinstance(exc, SettingsError) else 1)
 
 
-@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "obj": os.environ})
 @click.version_option(package_name="wattos")
 def main() -> None:
     """A self-hosted, multi-tenant LLM gateway and knowledge platform."""
@@ -197,6 +198,9 @@ def secrets_rotate() -> None:
     from app.commands import rotate_secrets
 
     _run(rotate_secrets)
+
+
+main.add_command(usage)
 
 
 @main.group()

@@ -24,7 +24,11 @@ _SHOWN = (
     PriceRow.target,
     PriceRow.valid_from,
     PriceRow.created_at,
-    *(getattr(PriceRow, name) for name in _NUMBERS),
+    PriceRow.input_nusd_per_mtok,
+    PriceRow.output_nusd_per_mtok,
+    PriceRow.cached_nusd_per_mtok,
+    PriceRow.cache_write_nusd_per_mtok,
+    PriceRow.reasoning_nusd_per_mtok,
 )
 
 
