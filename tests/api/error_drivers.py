@@ -10,7 +10,6 @@ import contextlib
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -18,6 +17,7 @@ import msgspec
 import psycopg
 from sqlalchemy.engine import make_url
 
+from api import idempotency_drivers
 from raw_http import Answer, Connection, connected, exchange
 from server import RunningServer
 from upstream import API_KEY, Script, Upstream, answers, fails, hangs
@@ -242,36 +242,6 @@ def _database_gone(to: Faulty) -> Answer:
         return to.admin("GET", "/api/v1/tenants")
 
 
-def _keyed(to: Faulty, model: str, key: str, **fields: object) -> Answer:
-    body = {"model": model, "messages": MESSAGES, **fields}
-    return to.http("POST", "/v1/chat/completions", json=body, headers={"idempotency-key": key})
-
-
-def _key_in_progress(to: Faulty) -> Answer:
-    """The vendor lets the first one wait, and the second waits for it in vain."""
-    to.upstream.on("kind", hangs)
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(_keyed, to, "kind", "in-progress")
-        to.upstream.wait_until(lambda: len(to.upstream.to("kind")) > 0)
-        answer = _keyed(to, "kind", "in-progress")
-        to.upstream.release()
-        first.result()
-    to.upstream.reset()
-    return answer
-
-
-def _key_reused(to: Faulty) -> Answer:
-    assert _keyed(to, "kind", "reused").status == 200
-    return _keyed(to, "kind", "reused", temperature=0)
-
-
-def _answer_not_kept(to: Faulty) -> Answer:
-    """It was over a MiB."""
-    to.upstream.on("kind", answers("x" * (1 << 20)))
-    assert _keyed(to, "kind", "large").status == 200
-    return _keyed(to, "kind", "large")
-
-
 CHAT = b'{"model": "kind", "messages": [{"role": "user", "content": "x"}]}'
 
 DRIVERS: Mapping[str, Driver] = {
@@ -312,8 +282,8 @@ DRIVERS: Mapping[str, Driver] = {
     ),
     "request_timeout": lambda to: to.raw(b"GET /v1/models HTTP/1.1\r\n"),
     "conflict": lambda to: to.admin("POST", "/api/v1/tenants", json={"name": "one", "slug": "one"}),
-    "idempotency_in_progress": _key_in_progress,
-    "idempotency_answer_not_kept": _answer_not_kept,
+    "idempotency_in_progress": idempotency_drivers.in_progress,
+    "idempotency_answer_not_kept": idempotency_drivers.not_kept,
     "request_too_large": lambda to: to.raw(
         f"POST /v1/embeddings HTTP/1.1\r\nauthorization: Bearer {to.key}\r\ncontent-length: 20000000\r\n\r\n".encode()
     ),
@@ -321,7 +291,7 @@ DRIVERS: Mapping[str, Driver] = {
     "unsupported_media_type": _post(CHAT, **{"content-type": "text/xml"}),
     "invalid_models_config": _invalid_models_config,
     "invalid_value": _extreme_value,
-    "idempotency_key_reused": _key_reused,
+    "idempotency_key_reused": idempotency_drivers.reused,
     "rate_limit_exceeded": _rate_limited,
     "insufficient_quota": lambda to: _with_budget(to, "priced", 1),
     "upstream_rate_limited": lambda to: to.ask("limited", fails(429, retry_after="17")),

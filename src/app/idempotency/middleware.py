@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from litestar import Request
 from litestar.datastructures import State
+from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from litestar.plugins import InitPlugin
 
@@ -60,7 +61,7 @@ class IdempotencyMiddleware(InitPlugin):
         """`app`, whose requests with a key are done once."""
 
         def handler(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-            if scope["type"] == "http" and scope["method"] == "POST":
+            if scope["type"] == ScopeType.HTTP and scope["method"] == "POST":
                 for name, _ in scope["headers"]:
                     if name == HEADER:
                         return self._handle(app, scope, receive, send)
@@ -79,10 +80,7 @@ class IdempotencyMiddleware(InitPlugin):
         place = place_of(principal, scope["method"], scope["path"], keys[0])
         litestar: Any = scope["litestar_app"]
         request: AnyRequest = litestar.request_class(scope, receive, send)
-        if _is_form(request):
-            found, body = await self._of_form(request, place)
-        else:
-            found, body = await self._of_whole(request, place)
+        found, body = await (self._of_form if _is_form(request) else self._of_whole)(request, place)
         if isinstance(found, Answer):
             await _replay(found, scope, send)
         else:
