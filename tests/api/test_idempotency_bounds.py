@@ -118,7 +118,7 @@ def test_an_upload_is_done_once_whatever_its_boundary(world: World) -> None:
 
 
 def test_an_upload_that_is_under_way_is_waited_for(world: World) -> None:
-    """The other one is read to its end meanwhile, and thrown away; one whose first left may be sent again."""
+    """The other one is read to its end meanwhile, and thrown away."""
     begun, go_on = threading.Event(), threading.Event()
     head = b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nassistants\r\n'
     head += b'--b\r\ncontent-disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
