@@ -20,6 +20,7 @@ from app.http.disconnect import CLIENT_CLOSED_REQUEST
 from app.http.error_table import BY_STATUS, TABLE, code_of
 from app.http.schemas import OpenAIError, OpenAIErrorBody, Problem
 from plugins.contract import errors as root
+from plugins.contract.limits import rate_headers
 
 logger = logging.getLogger("http")
 
@@ -40,6 +41,8 @@ def handle_wattos_error(request: AnyRequest, exc: root.WattosError) -> Response[
         logger.warning("%s: %s", exc.code, exc.message)
     retry_after_s = getattr(exc, "retry_after_s", None)
     headers = {} if retry_after_s is None else {"retry-after": str(max(1, round(retry_after_s)))}
+    if isinstance(exc, root.RateLimited):
+        headers |= rate_headers(exc.limits)
     return render(request, code, exc.message, param=getattr(exc, "param", None), headers=headers, attempts=exc.attempts)
 
 

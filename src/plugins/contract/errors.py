@@ -17,6 +17,8 @@ from typing import ClassVar
 
 import msgspec
 
+from plugins.contract.limits import LimitState
+
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One failed try. `status`: what the target answered, None when there was no answer; `ms`: how long it took."""
@@ -58,9 +60,18 @@ class CircuitOpen(RetryableError):
 
 
 class RateLimited(RetryableError):
-    """A limit of requests, tokens or calls at once is used up for now. The refused call uses up nothing."""
+    """A limit of requests, tokens or calls at once is used up for now. The refused call uses up nothing.
+
+    `limits`: how those of the caller stand.
+    """
 
     code = "rate_limit_exceeded"
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, limits: tuple[LimitState, ...] = ()
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.limits = limits
 
 
 class AuthenticationFailed(WattosError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 from uuid import UUID
 
@@ -19,3 +21,28 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tokens_per_minute: int | None = None
     max_concurrency: int | None = None
     """Model calls at once, streams until their end."""
+
+
+class LimitState(msgspec.Struct, frozen=True, gc=False):
+    """How one limit stands. `reset_s`: until nothing of it is used, if nothing more is."""
+
+    unit: Literal["requests", "tokens"]
+    limit: int
+    remaining: int
+    reset_s: float
+
+
+def rate_headers(states: Sequence[LimitState]) -> dict[str, str]:
+    """`x-ratelimit-…` as OpenAI's: of several limits of one unit the one with the least left."""
+    headers: dict[str, str] = {}
+    for state in sorted(states, key=lambda state: state.remaining, reverse=True):
+        headers[f"x-ratelimit-limit-{state.unit}"] = str(state.limit)
+        headers[f"x-ratelimit-remaining-{state.unit}"] = str(max(0, state.remaining))
+        headers[f"x-ratelimit-reset-{state.unit}"] = _shown(state.reset_s)
+    return headers
+
+
+def _shown(seconds: float) -> str:
+    """`12s`, `1m3s`."""
+    minutes, rest = divmod(max(0, math.ceil(seconds)), 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"

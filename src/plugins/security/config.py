@@ -32,6 +32,15 @@ class SecuritySettings(msgspec.Struct, frozen=True, kw_only=True):
     key_lookup_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
     """How long the database may take to say whose key it is, before the request is refused with 503."""
 
+    address_requests_per_minute: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 600
+    """Requests a minute from one address (IPv6: one /64) without a valid credential, signing in included: ten a second
+    are more than a school behind one address needs, and too few to guess by. 0: any number."""
+
+    replicas: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    """How many replicas serve, where they share no Valkey (VALKEY_URL, with the cache plugin on): each has this part
+    of every limit. With Valkey it counts only for a replica that has never reached it: with 1 such a replica lets in
+    nobody who is limited."""
+
 
 class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`ADMIN_KEY`, without a prefix: the app hands it out too. Never shown, not even by `repr`."""

@@ -19,17 +19,27 @@ from plugins.contract.settings import SettingsGroup
 from plugins.security.authenticator import Authenticator
 from plugins.security.config import SETTINGS, AdminSettings, OidcSettings, SecuritySettings, load
 from plugins.security.identities import Identities
+from plugins.security.limits.entrance import Limits
 from plugins.security.middleware import AuthenticationMiddleware
 from plugins.security.tokens import Tokens, verifier_of
 
 
 class SecurityPlugin(GatewayPlugin):
-    """Refuses every request without a valid credential, but to routes that are public."""
+    """Refuses every request without a valid credential, but to routes that are public, and what is over a limit."""
 
     name = "security"
 
-    def __init__(self, settings: SecuritySettings, admin: AdminSettings, oidc: OidcSettings | None = None) -> None:
+    def __init__(
+        self,
+        settings: SecuritySettings,
+        admin: AdminSettings,
+        oidc: OidcSettings | None = None,
+        *,
+        is_sharing_expected: bool = False,
+    ) -> None:
+        """`is_sharing_expected`: VALKEY_URL is set."""
         self._settings = settings
+        self._limits = Limits(settings, is_sharing_expected=is_sharing_expected)
         self._admin = admin
         self._oidc = oidc or OidcSettings()
         self.bind(Capabilities())
@@ -40,10 +50,15 @@ class SecurityPlugin(GatewayPlugin):
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
-        return cls(*load(env))
+        return cls(*load(env), is_sharing_expected=bool(env.get("VALKEY_URL")))
 
     def contribute(self, capabilities: Capabilities) -> Capabilities:
-        return replace(capabilities, anonymous=None, credentials_covered_for_s=self._settings.key_cache_max_stale_s)
+        return replace(
+            capabilities,
+            anonymous=None,
+            call_limits=self._limits,
+            credentials_covered_for_s=self._settings.key_cache_max_stale_s,
+        )
 
     def bind(self, capabilities: Capabilities) -> None:
         self._identities = Identities(capabilities.identity_lookup, capabilities.change_feed, self._settings)
@@ -52,18 +67,19 @@ class SecurityPlugin(GatewayPlugin):
             verifier_of(self._oidc),
             self._oidc.oidc_tenant if self._oidc.oidc_tenant_claim is None else None,
         )
+        self._limits.bind(capabilities)
         decisions = capabilities.meter.counter("authentications_total", "Credentials checked, by result.", ("result",))
         self._authenticator = Authenticator(self._admin.admin_key, self._identities, self._tokens, decisions)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         @asynccontextmanager
         async def lifespan(_: Litestar) -> AsyncGenerator[None]:
-            async with self._identities.watching():
+            async with self._identities.watching(), self._limits.serving():
                 try:
                     yield
                 finally:
                     await self._tokens.close()
 
-        app_config.middleware.append(AuthenticationMiddleware(self._authenticator))
+        app_config.middleware.append(AuthenticationMiddleware(self._authenticator, self._limits.limiter))
         app_config.lifespan.append(lifespan)
         return app_config

@@ -81,5 +81,8 @@ def docs_router(*, title: str, version: str) -> Router:
         return Response(asset.content, media_type=asset.media_type, headers={**SAFE, "cache-control": FOR_EVER})
 
     return Router(
-        PATH, route_handlers=[get_page, get_document, get_asset], opt={"public": True}, include_in_schema=False
+        PATH,
+        route_handlers=[get_page, get_document, get_asset],
+        opt={"public": True, "unlimited": True},
+        include_in_schema=False,
     )
