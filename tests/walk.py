@@ -76,6 +76,13 @@ NAMING: dict[str, Step] = {
     "getBudget": Step(method="GET", path="/api/v1/budgets/{budget}", viewer=False),
     "updateBudget": Step(method="PATCH", path="/api/v1/budgets/{budget}", body={"amount_nusd": 10**12}, viewer=False),
     "deleteBudget": Step(method="DELETE", path="/api/v1/budgets/{budget}", viewer=False),
+    "putLimit": Step(
+        method="PUT",
+        path="/api/v1/limits",
+        body={"scope": "key", "scope_id": "{key}", "requests_per_minute": 1_000_000},
+        viewer=False,
+    ),
+    "listLimits": Step(method="GET", path="/api/v1/limits", query={"tenant_id": "{tenant}"}, viewer=False),
     "listUsage": Step(method="GET", path="/api/v1/usage", query={"tenant_id": "{tenant}"}, viewer=False),
     "summarizeUsage": Step(method="GET", path="/api/v1/usage/summary", query={"tenant_id": "{tenant}"}, viewer=False),
     "exportUsage": Step(method="GET", path="/api/v1/usage/export", query={"tenant_id": "{tenant}"}, viewer=False),

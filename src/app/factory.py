@@ -36,6 +36,8 @@ from app.http.request import request_class
 from app.idempotency.middleware import IdempotencyMiddleware
 from app.knowledge.files.routes import files_router
 from app.knowledge.stores.routes import router as stores_router
+from app.limits.routes import router as limits_router
+from app.limits.service import LimitsService
 from app.llm.catalog import Catalog, load_catalog
 from app.llm.outcomes import LastOutcomes
 from app.llm.reload import Reloader
@@ -119,6 +121,7 @@ def build_app(env: Mapping[str, str]) -> Litestar:
             users_router,
             sign_in_router,
             provider_keys_router,
+            limits_router,
             prices_router,
             list_audit_events,
             budgets_router,
@@ -178,6 +181,7 @@ def _assemble(env: Mapping[str, str]) -> Parts:
         identity_lookup=DatabaseIdentityLookup(runtime.database),
         change_feed=runtime.changes,
         access_tokens=runtime.access_tokens,
+        limit_lookup=LimitsService(runtime.database),
     )
     for plugin in plugins:
         capabilities = plugin.contribute(capabilities)

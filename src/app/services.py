@@ -21,6 +21,7 @@ from app.embeddings.service import EmbeddingService
 from app.knowledge.answering.extractive import ExtractiveAnswerer
 from app.knowledge.retrieval.service import VectorRetriever
 from app.knowledge.stores.service import VectorStoresService
+from app.limits.service import LimitsService
 from app.llm.chain import Chain
 from app.llm.model import Transport, TransportName
 from app.llm.outcomes import LastOutcomes
@@ -99,6 +100,7 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
             runtime.database, passwords, runtime.access_tokens, session_ttl_s=runtime.settings.session_ttl_s
         ),
         "provider_keys": runtime.provider_keys,
+        "limits": LimitsService(runtime.database),
         "prices": runtime.prices,
         "budgets": runtime.budgets,
         "usage": UsageService(runtime.database),

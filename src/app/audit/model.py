@@ -29,6 +29,7 @@ Action = Literal[
     "key.revoked",
     "provider_key.set",
     "provider_key.deleted",
+    "limit.set",
     "budget.created",
     "budget.updated",
     "budget.deleted",

@@ -25,6 +25,7 @@ TABLE_MODULES = (
     *("app.accounts.tables", "app.accounts.users.tables", "app.accounts.sign_in.tables"),
     *("app.audit.tables", "app.billing.tables", "app.provider_keys.tables", "app.prices.tables"),
     "app.idempotency.tables",
+    "app.limits.tables",
     *("app.knowledge.files.tables", "app.knowledge.stores.tables"),
 )
 """Where tables are declared. Named, not imported: the database room must not know the features."""

@@ -156,6 +156,12 @@ TABLE: Mapping[str, Row] = {
         "Wait for `retry-after` seconds: the right password is not looked at before.",
         retryable=True,
     ),
+    "rate_limit_exceeded": Row(
+        429,
+        "A limit of requests or tokens a minute, or of calls at once, is used up; the message says whose and which.",
+        "Wait for `retry-after` seconds, and ask more evenly; `x-ratelimit-…` says how limits stand.",
+        retryable=True,
+    ),
     "insufficient_quota": Row(
         429,
         "A budget has not enough left for this request; the message names it.",

@@ -16,7 +16,7 @@ from litestar.routes import HTTPRoute
 from app.http.anthropic_errors import AnthropicError, is_anthropic
 from app.http.error_table import TABLE
 from app.http.openapi.describe import Description, description_of
-from app.http.openapi.headers import HEADERS, references
+from app.http.openapi.headers import HEADERS, RATE, references
 from app.http.openapi.parameters import IDEMPOTENCY_KEY, Found, parameters_of
 from app.http.openapi.schemas import Schema, schemas_of
 from app.http.schemas import OpenAIError, Problem
@@ -48,6 +48,7 @@ TAGS: Mapping[str, str] = {
 }
 
 AUTHENTICATED = ("invalid_api_key", "permission_denied", "database_unavailable", "temporarily_unavailable")
+LIMITED = ("rate_limit_exceeded",)
 WITH_INPUT = ("invalid_request",)
 WITH_BODY = ("invalid_json", "duplicate_key", "invalid_character", "request_timeout", "request_too_large")
 WITH_KEY = ("idempotency_in_progress", "idempotency_answer_not_kept", "idempotency_key_reused")
@@ -68,6 +69,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_public(self) -> bool:
         return self.handler.opt.get("public") is True
+
+    @property
+    def is_limited(self) -> bool:
+        return self.handler.opt.get("operations") is not True
 
     @property
     def tags(self) -> set[str]:
@@ -99,6 +104,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         body = self.said.body
         found = [
             *(() if self.is_public else AUTHENTICATED),
+            *(LIMITED if self.is_limited else ()),
             *(WITH_INPUT if body or any(parameter.place != "path" for parameter in self.parameters) else ()),
             *(WITH_BODY if body else ()),
             *(WITH_JSON if body and _is_json(body.media_type) else ()),
@@ -212,7 +218,8 @@ def _successes(operation: Operation, given: Iterator[Schema]) -> dict[str, Node]
     if said.streams is not None:
         content["text/event-stream"] = {"schema": _event(next(given)["$ref"].rpartition("/")[2])}
     replayed = ("idempotent-replayed",) if IDEMPOTENCY_KEY in operation.parameters else ()
-    answers = {operation.handler.status_code: (content, (*said.headers, *replayed))}
+    rate = () if operation.is_public else RATE
+    answers = {operation.handler.status_code: (content, (*said.headers, *replayed, *rate))}
     for status in said.also:
         answers[status] = ({"application/json": {"schema": next(given)}}, ())
     return {
@@ -250,7 +257,7 @@ def _errors(operation: Operation) -> dict[str, Node]:
     return {
         str(status): {
             "description": " ".join(f"`{code}`: {TABLE[code].meaning}" for code in codes),
-            "headers": references(_error_headers(status, codes)),
+            "headers": references((*_error_headers(status, codes), *(RATE if "rate_limit_exceeded" in codes else ()))),
             "content": {media_type: {"schema": schema}},
         }
         for status, codes in by_status.items()

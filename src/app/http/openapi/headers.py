@@ -29,12 +29,24 @@ HEADERS: Mapping[str, Header] = {
         "`true`: this is the answer to an earlier request with this `Idempotency-Key`; nothing was done.",
         {"type": "string", "enum": ["true"]},
     ),
+    **{
+        f"x-ratelimit-{name}-{unit}": _header(f"{text} Of several limits, the one with the least left.", schema)
+        for unit in ("requests", "tokens")
+        for name, text, schema in (
+            ("limit", f"How many {unit} a minute the caller has. Absent without such a limit.", _COUNT),
+            ("remaining", f"How many {unit} of these are left.", _COUNT),
+            ("reset", "How long until all of them are, like `12s` or `1m3s`.", _TEXT),
+        )
+    },
     "retry-after": _header("Seconds to wait before the next try.", {"type": "integer", "minimum": 1}),
     "x-should-retry": _header("`false` where trying again is useless.", {"type": "string", "enum": ["true", "false"]}),
     "www-authenticate": _header("The scheme that is needed: `Bearer`.", _TEXT),
     "content-disposition": _header("Always `attachment`: a browser must not run what a tenant uploaded.", _TEXT),
 }
 """They become components; answers refer to them."""
+
+RATE = tuple(name for name in HEADERS if name.startswith("x-ratelimit-"))
+"""Of every answer to a caller with such limits."""
 
 TRAIL = ("x-wattos-target", "x-wattos-attempts", "x-wattos-cost-nusd")
 """Of every model call."""
