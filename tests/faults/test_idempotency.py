@@ -130,6 +130,22 @@ def test_a_duplicate_of_a_killed_owner_takes_over_after_its_lease(database_url: 
         assert replicas.ask(replicas.two, "killed").headers[REPLAYED] == "true"
 
 
+def test_an_owner_that_was_frozen_answers_late_and_keeps_nothing(replicas: Replicas) -> None:
+    """SIGSTOP for longer than its lease: both answers reach their clients, and the one that is kept stays."""
+    replicas.upstream.on("gpt", answers("late", hold_after=0), answers("second"))
+    with ThreadPoolExecutor(1) as pool:
+        first = replicas.asked_first(pool, "frozen")
+        os.kill(replicas.one.process.pid, signal.SIGSTOP)
+        try:
+            assert "second" in replicas.ask(replicas.two, "frozen").text
+        finally:
+            os.kill(replicas.one.process.pid, signal.SIGCONT)
+        replicas.upstream.release()
+        assert (first.result().status_code, "late" in first.result().text) == (200, True)
+    wait_for_line(replicas.one, "an answer came after its lease was over")
+    assert "second" in replicas.ask(replicas.one, "frozen").text
+
+
 def test_an_owner_that_lives_keeps_its_lease(replicas: Replicas) -> None:
     """A call that takes longer than the lease is not done twice."""
     replicas.upstream.on("gpt", answers("slow", hold_after=0))
