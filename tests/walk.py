@@ -86,7 +86,7 @@ NAMING: dict[str, Step] = {
     "listUsage": Step(method="GET", path="/api/v1/usage", query={"tenant_id": "{tenant}"}, viewer=False),
     "summarizeUsage": Step(method="GET", path="/api/v1/usage/summary", query={"tenant_id": "{tenant}"}, viewer=False),
     "exportUsage": Step(method="GET", path="/api/v1/usage/export", query={"tenant_id": "{tenant}"}, viewer=False),
-    "listPrices": Step(method="GET", path="/api/v1/prices", query={"tenant_id": "{tenant}"}, viewer=False),
+    "getPrices": Step(method="GET", path="/api/v1/prices", query={"tenant_id": "{tenant}"}, viewer=False),
     "listPriceVersions": Step(
         method="GET", path="/api/v1/prices/history", query={"tenant_id": "{tenant}"}, viewer=False
     ),

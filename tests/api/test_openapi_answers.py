@@ -119,7 +119,7 @@ def test_every_operation_answers_as_the_document_says(caller: Caller, gateway: G
         call("exportUsage", 200, params={"tenant_id": tenant["id"], "format": form})
     numbers = {"input_nusd_per_mtok": 1, "output_nusd_per_mtok": 2}
     call("setPrice", 200, json={"tenant_id": tenant["id"], "target": "openai/gpt", **numbers})
-    call("listPrices", 200, params={"tenant_id": tenant["id"]})
+    call("getPrices", 200, params={"tenant_id": tenant["id"]})
     call("listPriceVersions", 200, params={"tenant_id": tenant["id"], "target": "openai/gpt"})
     call("listAuditEvents", 200, params={"tenant_id": tenant["id"], "action": "key.created"})
 

@@ -26,6 +26,9 @@ Until = Annotated[date | None, QueryParameter(description="The last day, UTC, in
 SummedSince = Annotated[date | None, QueryParameter(description="The first day, UTC: the month's unless said.")]
 SummedUntil = Annotated[date | None, QueryParameter(description="The last day, UTC, included: today unless said.")]
 OfTenant = Annotated[str | None, QueryParameter(name="tenant_id")]
+OfModel = Annotated[str | None, QueryParameter(description="Calls of this alias only.")]
+OfOutcome = Annotated[Outcome | None, QueryParameter(description="Calls that ended so only.")]
+OfKey = Annotated[str | None, QueryParameter(description="Calls with this key only.")]
 
 
 @get(
@@ -40,9 +43,9 @@ async def list_usage(
     of_tenant: OfTenant = None,
     since: Since = None,
     until: Until = None,
-    model: str | None = None,
-    outcome: Outcome | None = None,
-    key_id: str | None = None,
+    model: OfModel = None,
+    outcome: OfOutcome = None,
+    key_id: OfKey = None,
     limit: Limit = DEFAULT_LIMIT,
     after: str | None = None,
 ) -> Page[UsageOut]:

@@ -23,11 +23,12 @@ from plugins.contract.principal import Principal
 
 AnyRequest = Request[Any, Any, State]
 
+OfTarget = Annotated[str | None, QueryParameter(description="Prices at this target only, by its id.")]
 OfTenant = Annotated[str | None, QueryParameter(name="tenant_id")]
 
 
-@get("/", operation_id="listPrices", opt=described(needs="usage:read", codes=("not_found", "missing_field")))
-async def list_prices(
+@get("/", operation_id="getPrices", opt=described(needs="usage:read", codes=("not_found", "missing_field")))
+async def get_prices(
     principal: Principal, router: Router, prices: PricesService, of_tenant: OfTenant = None
 ) -> PriceList:
     """What each target costs the tenant now: of the models that this key may use, and the tenant's own prices."""
@@ -72,7 +73,7 @@ async def list_price_versions(
     principal: Principal,
     prices: PricesService,
     of_tenant: OfTenant = None,
-    target: str | None = None,
+    target: OfTarget = None,
     limit: Limit = DEFAULT_LIMIT,
     after: str | None = None,
 ) -> Page[PriceVersionOut]:
@@ -108,4 +109,4 @@ def _price(asked: PriceSet) -> Price | None:
     )
 
 
-router = RoutesBelow("/api/v1/prices", route_handlers=[list_prices, set_price, list_price_versions], tags=["billing"])
+router = RoutesBelow("/api/v1/prices", route_handlers=[get_prices, set_price, list_price_versions], tags=["billing"])
