@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -71,6 +73,22 @@ def test_a_dead_credential_reads_nothing(world: World) -> None:
     while world.chat(key="mine", by=made["key"]).status_code != 401:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_the_request_log_tells_a_replay(world: World) -> None:
+    """By the request's own line: no model was called, so it says nothing of one."""
+    for _ in range(2):
+        answer = world.chat(key="logged")
+    deadline = time.monotonic() + 10
+    while not (lines := [line for line in read_lines(world) if line.get("reqId") == answer.headers["x-request-id"]]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert [(line["replayed"], "llm" in line) for line in lines] == [(True, False)]
+
+
+def read_lines(world: World) -> list[dict[str, Any]]:
+    lines = world.gateway.server.log.read_text().splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
 def test_rows_tell_nothing(world: World) -> None:
