@@ -33,12 +33,13 @@ class LimitState(msgspec.Struct, frozen=True, gc=False):
 
 
 def rate_headers(states: Sequence[LimitState]) -> dict[str, str]:
-    """`x-ratelimit-…` as OpenAI's: of several limits of one unit the one with the least left."""
+    """`x-ratelimit-…` as OpenAI's. `states`: of each unit one."""
     headers: dict[str, str] = {}
-    for state in sorted(states, key=lambda state: state.remaining, reverse=True):
-        headers[f"x-ratelimit-limit-{state.unit}"] = str(state.limit)
-        headers[f"x-ratelimit-remaining-{state.unit}"] = str(max(0, state.remaining))
-        headers[f"x-ratelimit-reset-{state.unit}"] = _shown(state.reset_s)
+    for state in states:
+        unit = state.unit
+        headers[f"x-ratelimit-limit-{unit}"] = str(state.limit)
+        headers[f"x-ratelimit-remaining-{unit}"] = str(state.remaining)
+        headers[f"x-ratelimit-reset-{unit}"] = _shown(state.reset_s)
     return headers
 
 

@@ -275,7 +275,14 @@ class Leases:
 
     def _plan(self, share: Share, now_s: float) -> bool:
         n_replicas = self._exchange.n_replicas if self._exchange else 1
-        return plan(share, now_s, n_replicas=max(1, n_replicas), epoch=self._epoch, is_lending=self._is_lending)
+        return plan(
+            share,
+            now_s,
+            n_replicas=max(1, n_replicas),
+            epoch=self._epoch,
+            is_lending=self._is_lending,
+            is_heard=not self._n_failures,
+        )
 
     def _part(self, share: Share) -> int:
         """Alone. Of strange addresses nobody can know, and somebody must be able to sign in."""

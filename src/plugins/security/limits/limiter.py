@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID
 
 from plugins.contract.errors import RateLimited
@@ -38,10 +38,15 @@ class Caller:
         self.slots = slots
 
     def states(self, now_s: float) -> tuple[LimitState, ...]:
-        return (
-            *(LimitState("requests", s.limit, s.remaining(now_s), s.reset_s(now_s)) for s in self.requests),
-            *(LimitState("tokens", s.limit, s.remaining(now_s), s.reset_s(now_s)) for s in self.tokens),
-        )
+        """Of each unit the limit with the least left."""
+        found: list[LimitState] = []
+        for shares in (self.requests, self.tokens):
+            if shares:
+                least = min(shares, key=lambda share: share.remaining(now_s))
+                unit: Literal["requests", "tokens"] = "tokens" if least.kind == "tokens" else "requests"
+                remaining = max(0, least.remaining(now_s))
+                found.append(LimitState(unit, least.limit, remaining, least.reset_s(now_s)))
+        return tuple(found)
 
 
 class Limiter:
@@ -79,15 +84,15 @@ class Limiter:
 
     async def caller(self, tenant_id: UUID, user_id: UUID | None, key_id: UUID | None) -> Caller | None:
         """None: without limits. Raises: RetryableError when nobody can say."""
-        found = await self._lookup.of(tenant_id)
-        if not found.by_id:
+        limits = await self._lookup.of(tenant_id)
+        limited = limits.by_id
+        if not limited:
             return None
-        limited = found.by_id
         whose = (user_id if user_id in limited else None, key_id if key_id in limited else None)
-        caller = found.callers.get(whose)
+        caller = limits.callers.get(whose)
         if caller is None:
             rows = [limited[one] for one in (tenant_id, *whose) if one is not None and one in limited]
-            caller = found.callers[whose] = self._caller_of(rows)
+            caller = limits.callers[whose] = self._caller_of(rows)
         return caller
 
     async def admit_request(self, caller: Caller) -> None:
@@ -97,7 +102,9 @@ class Limiter:
         if now_s >= leases.phase_ends_s:
             leases.age(now_s)
         for share in shares:
-            if share.room(now_s) < 1:
+            if share.first_ends_s <= now_s:
+                share.expire(now_s)
+            if share.used >= share.share:
                 refusing = await leases.wait_for_room([(one, 1) for one in shares])
                 now_s = leases.clock()
                 if refusing is not None:
@@ -125,7 +132,10 @@ class Limiter:
         now_s = leases.clock()
         if now_s >= leases.phase_ends_s:
             leases.age(now_s)
+        must_wait = False
         for share in caller.tokens:
+            if share.room(now_s) < n_tokens:
+                must_wait = True
             if n_tokens > share.limit:
                 share.tally.refused += 1
                 raise RateLimited(
@@ -134,21 +144,23 @@ class Limiter:
                     retry_after_s=WINDOW_S,
                     limits=caller.states(now_s),
                 )
-        if any(share.room(now_s) < n_tokens for share in caller.tokens) or any(
-            share.room(now_s) < 1 for share in caller.slots
-        ):
+        for share in caller.slots:
+            if share.used >= share.share:
+                must_wait = True
+        if must_wait:
             needs = [*((share, n_tokens) for share in caller.tokens), *((share, 1) for share in caller.slots)]
             refusing = await leases.wait_for_room(needs)
             now_s = leases.clock()
             if refusing is not None:
                 raise self._refusal(refusing, dict(needs)[refusing], caller, now_s)
-        for share in caller.tokens:
-            share.tally.allowed += 1
         for share in caller.slots:
             share.tally.allowed += 1
             share.take(1, now_s)
-        taken = [(share, share.take(n_tokens, now_s)) for share in caller.tokens]
-        return _Call(leases, taken, caller.slots, n_tokens)
+        taken: list[Bucket | None] = []
+        for share in caller.tokens:
+            share.tally.allowed += 1
+            taken.append(share.take(n_tokens, now_s))
+        return _Call(leases, caller, taken, n_tokens)
 
     def _caller_of(self, limits: Sequence[Limit]) -> Caller:
         requests: list[Share] = []
@@ -181,18 +193,13 @@ class Limiter:
 class _Call:
     """The `Slot` port: one call that was let in."""
 
-    __slots__ = ("_is_closed", "_leases", "_n_tokens", "_slots", "_taken")
+    __slots__ = ("_caller", "_is_closed", "_leases", "_n_tokens", "_taken")
 
-    def __init__(
-        self,
-        leases: Leases,
-        taken: Sequence[tuple[Share, Bucket | None]],
-        slots: tuple[Slots, ...],
-        n_tokens: int,
-    ) -> None:
+    def __init__(self, leases: Leases, caller: Caller, taken: Sequence[Bucket | None], n_tokens: int) -> None:
+        """`taken`: of the caller's shares of tokens, in order."""
         self._leases = leases
+        self._caller = caller
         self._taken = taken
-        self._slots = slots
         self._n_tokens = n_tokens
         self._is_closed = False
 
@@ -200,9 +207,9 @@ class _Call:
         if self._is_closed:
             return
         self._is_closed = True
-        for slots in self._slots:
+        for slots in self._caller.slots:
             slots.give_back()
         if n_tokens is not None and n_tokens != self._n_tokens:
             now_s = self._leases.clock()
-            for share, bucket in self._taken:
+            for share, bucket in zip(self._caller.tokens, self._taken, strict=True):
                 share.correct(bucket, n_tokens - self._n_tokens, now_s)

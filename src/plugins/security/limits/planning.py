@@ -16,10 +16,10 @@ IDLE_S: Final = 600.0
 """A share that was not used for so long is given back."""
 
 
-def plan(share: Share, now_s: float, *, n_replicas: int, epoch: int, is_lending: bool) -> bool:
+def plan(share: Share, now_s: float, *, n_replicas: int, epoch: int, is_lending: bool, is_heard: bool) -> bool:
     """Sets `share.told`, what the others are told next; what is too much is given up here and now, before they are.
 
-    Returns: whether they must be told.
+    `is_heard`: somebody answered when last asked. Returns: whether they must be told.
     """
     share.room(now_s)
     share.note_peak(now_s)
@@ -29,7 +29,7 @@ def plan(share: Share, now_s: float, *, n_replicas: int, epoch: int, is_lending:
     need = share.used + share.waiting + missed
     is_idle = now_s - share.used_at_s > IDLE_S and not share.waiting
     wanted = need if is_idle else min(share.limit, need + share.cushion(n_replicas))
-    if not is_lending and not share.unmet_elsewhere:
+    if not is_heard or (not is_lending and not share.unmet_elsewhere):
         wanted = max(wanted, share.share)  # it could not be had back
     share.share = min(share.share, wanted)
     told = (share.held, share.used, max(wanted, share.held))
