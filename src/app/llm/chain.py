@@ -6,7 +6,6 @@ the table of which errors move on. A stream may fall back silently until its fir
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import time
@@ -19,7 +18,7 @@ import msgspec
 from app.llm.accounting import Account, Accounting, Happened, NoAccounting, expected
 from app.llm.answers import Completed, Embedded, Served, Streamed
 from app.llm.attempts import Attempts
-from app.llm.instruments import Finished, Instruments, outcome_of
+from app.llm.instruments import Instruments, outcome_of
 from app.llm.model import (
     Call,
     EmbeddingCall,
@@ -30,12 +29,12 @@ from app.llm.model import (
     Target,
     Transport,
     TransportName,
-    Usage,
     Vectors,
 )
 from app.llm.outcomes import LastOutcomes
 from app.llm.own_keys import NoOwnKeys, OwnKeys, require_key, with_own_keys
-from app.llm.relay import Opened, Seen, relayed
+from app.llm.relay import Opened, relayed
+from app.llm.reports import Reports
 from app.llm.stream import before, until_token, within
 from app.llm.tenant_prices import NoTenantPrices, TenantPrices, with_tenant_prices
 from app.llm.tokens import estimated_usage
@@ -73,13 +72,11 @@ class Chain:
         self._transports = transports
         self._embedding = embedding
         self._guard = guard
-        self._instruments = Instruments(meter, slow_log or NullSlowLog())
         self._outcomes = outcomes or LastOutcomes()
-        self._traffic = traffic or Traffic()
+        self._reports = Reports(Instruments(meter, slow_log or NullSlowLog()), traffic or Traffic())
         self._own_keys = own_keys or NoOwnKeys()
         self._tenant_prices = tenant_prices or NoTenantPrices()
         self._accounting = accounting or NoAccounting()
-        self._counting: set[asyncio.Task[None]] = set()
 
     async def complete(self, call: Call, plan: Plan) -> Completed:
         """Raises: what the only target raised, or AllTargetsFailed; DeadlineExceeded; what does not let the call in."""
@@ -93,7 +90,7 @@ class Chain:
         attempts = Attempts()
         account = await self._accounting.open(expected(call, plan))
         with _closed_if_it_fails(account, attempts):
-            walking = self._walk(plan, self._counted(attempt), attempts)
+            walking = self._walk(plan, self._reports.counted(attempt), attempts)
             if call.deadline_s is None:
                 served = await walking
             else:
@@ -101,7 +98,7 @@ class Chain:
                     served = await walking
             reply = served.value
             usage = reply.usage or await estimated_usage(call, (reply.body,))
-            cost_nusd = self._report(served.target, attempts.n_sent, "ok", usage, served.began_s, account)
+            cost_nusd = self._reports.report(served.target, attempts.n_sent, "ok", usage, served.began_s, account)
         return Completed(reply=reply, target=served.target, attempts=served.attempts.n_sent, cost_nusd=cost_nusd)
 
     def cached(self, call: Call, target_id: str) -> None:
@@ -121,7 +118,7 @@ class Chain:
         """Returns once the first token is there. Raises: as `complete`; afterwards the iterator raises."""
         plan = await self._of_tenant(plan, call.tenant_id)
         opened = await self._open(call, plan, Attempts())
-        pieces = relayed(call, opened, reopen=self._open, ended=self._ended)
+        pieces = relayed(call, opened, reopen=self._open, ended=self._reports.ended)
         return Streamed(pieces=pieces, target=opened.target, attempts=opened.attempts.n_sent)
 
     async def embed(self, call: EmbeddingCall, plan: Plan) -> Embedded:
@@ -135,8 +132,10 @@ class Chain:
         attempts = Attempts()
         account = await self._accounting.open(expected(call, plan))
         with _closed_if_it_fails(account, attempts):
-            served = await self._walk(plan, self._counted(attempt), attempts)
-            cost_nusd = self._report(served.target, attempts.n_sent, "ok", served.value.usage, served.began_s, account)
+            served = await self._walk(plan, self._reports.counted(attempt), attempts)
+            cost_nusd = self._reports.report(
+                served.target, attempts.n_sent, "ok", served.value.usage, served.began_s, account
+            )
         return Embedded(
             vectors=served.value, target=served.target, attempts=served.attempts.n_sent, cost_nusd=cost_nusd
         )
@@ -153,7 +152,7 @@ class Chain:
         account = await self._accounting.open(expected(call, plan))
         with _closed_if_it_fails(account, attempts):
             async with before(call.deadline_s):
-                served = await self._walk(plan, self._counted(attempt, is_whole=False), attempts)
+                served = await self._walk(plan, self._reports.counted(attempt, is_whole=False), attempts)
         return msgspec.structs.replace(
             served.value, others=served.rest, attempts=served.attempts, began_s=served.began_s, account=account
         )
@@ -216,87 +215,9 @@ class Chain:
         logger.info("target %s cannot take this request: %s", target.id, exc.code)
         return others
 
-    def _counted(
-        self, attempt: Callable[[Target], Awaitable[T]], *, is_whole: bool = True
-    ) -> Callable[[Target], Awaitable[T]]:
-        """The same, counted and timed. What is not whole yet, a stream that began, is counted when it ends."""
-
-        async def counted(target: Target) -> T:
-            began_s = time.monotonic()
-            self._traffic.begin(target.known_as)
-            try:
-                value = await attempt(target)
-            except BaseException as exc:
-                self._instruments.called(target, outcome_of(exc))
-                self._traffic.end(target.known_as, None)
-                raise
-            finally:
-                took_ms = (time.monotonic() - began_s) * 1000
-                self._instruments.took(target, took_ms)
-            if is_whole:
-                self._traffic.end(target.known_as, took_ms)
-                self._instruments.called(target, "ok")
-            return value
-
-        return counted
-
-    def _ended(self, call: Call, opened: Opened, outcome: str, usage: Usage | None, seen: Seen) -> None:
-        """A stream is over, however. What the target did not count is counted here, after the client has gone."""
-        self._traffic.end(opened.target.known_as, opened.first_token_ms)
-        self._instruments.called(opened.target, outcome)
-
-        def report(counted: Usage) -> None:
-            n_sent, first_token_ms = opened.attempts.n_sent, opened.first_token_ms
-            self._report(opened.target, n_sent, outcome, counted, opened.began_s, opened.account, first_token_ms)
-
-        if usage is not None:
-            report(usage)
-            return
-
-        async def count() -> None:
-            report(await estimated_usage(call, seen.wires, are_events=True, n_bytes=seen.n_bytes))
-
-        counting = asyncio.create_task(count(), name="count-tokens")
-        self._counting.add(counting)
-        counting.add_done_callback(self._counting.discard)
-
     async def settle(self) -> None:
         """Wait for what is still being counted: before the process ends."""
-        await asyncio.gather(*self._counting, return_exceptions=True)
-
-    def _report(
-        self,
-        target: Target,
-        n_sent: int,
-        outcome: str,
-        usage: Usage | None,
-        began_s: float,
-        account: Account,
-        first_token_ms: float | None = None,
-    ) -> int | None:
-        """Returns: the cost."""
-        cost_nusd = target.cost_nusd(usage)
-        account.close(
-            Happened(
-                outcome=outcome,
-                target=target.id,
-                attempts=n_sent,
-                usage=usage,
-                cost_nusd=cost_nusd,
-                first_token_ms=first_token_ms,
-            )
-        )
-        self._instruments.finished(
-            Finished(
-                target=target,
-                attempts=n_sent,
-                outcome=outcome,
-                usage=usage,
-                cost_nusd=cost_nusd,
-                duration_ms=(time.monotonic() - began_s) * 1000,
-            )
-        )
-        return cost_nusd
+        await self._reports.settle()
 
 
 @contextlib.contextmanager

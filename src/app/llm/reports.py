@@ -1,0 +1,108 @@
+"""What is told of each call, whoever it was for: its metrics, its target's traffic, and its account."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from app.llm.accounting import Account, Happened
+from app.llm.instruments import Finished, Instruments, outcome_of
+from app.llm.model import Call, Target, Usage
+from app.llm.relay import Opened, Seen
+from app.llm.tokens import estimated_usage
+from app.llm.traffic import Traffic
+
+T = TypeVar("T")
+
+
+class Reports:
+    """Nothing here waits, but for the counting of tokens that a target did not tell."""
+
+    def __init__(self, instruments: Instruments, traffic: Traffic) -> None:
+        self._instruments = instruments
+        self._traffic = traffic
+        self._counting: set[asyncio.Task[None]] = set()
+
+    def counted(
+        self, attempt: Callable[[Target], Awaitable[T]], *, is_whole: bool = True
+    ) -> Callable[[Target], Awaitable[T]]:
+        """The same, counted and timed. What is not whole yet, a stream that began, is counted when it ends."""
+
+        async def counted(target: Target) -> T:
+            began_s = time.monotonic()
+            self._traffic.begin(target.known_as)
+            try:
+                value = await attempt(target)
+            except BaseException as exc:
+                self._instruments.called(target, outcome_of(exc))
+                self._traffic.end(target.known_as, None)
+                raise
+            finally:
+                took_ms = (time.monotonic() - began_s) * 1000
+                self._instruments.took(target, took_ms)
+            if is_whole:
+                self._traffic.end(target.known_as, took_ms)
+                self._instruments.called(target, "ok")
+            return value
+
+        return counted
+
+    def ended(self, call: Call, opened: Opened, outcome: str, usage: Usage | None, seen: Seen) -> None:
+        """A stream is over, however. What the target did not count is counted here, after the client has gone."""
+        self._traffic.end(opened.target.known_as, opened.first_token_ms)
+        self._instruments.called(opened.target, outcome)
+
+        def report(counted: Usage) -> None:
+            n_sent, first_token_ms = opened.attempts.n_sent, opened.first_token_ms
+            self.report(opened.target, n_sent, outcome, counted, opened.began_s, opened.account, first_token_ms)
+
+        if usage is not None:
+            report(usage)
+            return
+
+        async def count() -> None:
+            report(await estimated_usage(call, seen.wires, are_events=True, n_bytes=seen.n_bytes))
+
+        counting = asyncio.create_task(count(), name="count-tokens")
+        self._counting.add(counting)
+        counting.add_done_callback(self._counting.discard)
+
+    async def settle(self) -> None:
+        """Wait for what is still being counted: before the process ends."""
+        await asyncio.gather(*self._counting, return_exceptions=True)
+
+    def report(
+        self,
+        target: Target,
+        n_sent: int,
+        outcome: str,
+        usage: Usage | None,
+        began_s: float,
+        account: Account,
+        first_token_ms: float | None = None,
+    ) -> int | None:
+        """Returns: the cost."""
+        cost_nusd = target.cost_nusd(usage)
+        account.close(
+            Happened(
+                outcome=outcome,
+                target=target.id,
+                attempts=n_sent,
+                usage=usage,
+                cost_nusd=cost_nusd,
+                first_token_ms=first_token_ms,
+            )
+        )
+        self._instruments.finished(
+            Finished(
+                target=target,
+                attempts=n_sent,
+                outcome=outcome,
+                usage=usage,
+                cost_nusd=cost_nusd,
+                duration_ms=(time.monotonic() - began_s) * 1000,
+            )
+        )
+        return cost_nusd
