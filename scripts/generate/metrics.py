@@ -13,7 +13,9 @@ LABELS = {
     "check": "a dependency's name: as many as this process depends on ([HEALTH.md](HEALTH.md))",
     "dependency": "a target's id: as many as the configuration names",
     "target": "a target's id: as many as the configuration names",
-    "kind": "`input`, `output`",
+    "kind": "of tokens `input`, `output`; of a limit `requests`, `tokens`, `concurrency`",
+    "scope": "whose a limit is: `tenant`, `user`, `key`, `address`",
+    "decision": "`allowed`, `refused`",
     "method": "an HTTP method, `other` for anything else",
     "route": "a route's template, `unmatched` where there is none: never a path",
     "status": "an HTTP status",
@@ -21,6 +23,8 @@ LABELS = {
     "operation": "see the description: a bounded set",
     "result": "see the description: a bounded set",
     "state": "see the description: a bounded set",
+    "percent": "`50`, `80`, `100`",
+    "webhook": "how it went: `sent`, `failed`, `given_up`, `none`",
     "version": "this release",
     "python": "this Python",
 }
@@ -34,8 +38,7 @@ HEAD = """\
 registry of its own. No label's values come from users: ten thousand tenants, paths, models or keys make no new series.
 The contract's names end with `_ms` although Prometheus prefers seconds; `promtool check metrics` remarks on no other.
 
-`rate_limit_decisions_total` is not there yet: it comes with the rate limiter. Beside the list there are the client
-library's own `process_*` (CPU, memory, file descriptors, start time).
+Beside the list there are the client library's own `process_*` (CPU, memory, file descriptors, start time).
 
 | metric | type | labels | what |
 |---|---|---|---|

@@ -18,10 +18,10 @@ CONTRACT = {
     *("http_requests_total", "http_request_duration_ms", "llm_calls_total", "llm_tokens_total", "llm_cost_usd_total"),
     *("llm_call_duration_ms", "db_queries_total", "db_query_duration_ms", "cache_operations_total"),
     *("circuit_breaker_state", "circuit_breaker_state_changes_total", "retry_attempts_total", "retry_outcomes_total"),
-    *("health_check_duration_ms", "health_status"),
+    *("health_check_duration_ms", "health_status", "rate_limit_decisions_total"),
     *("gateway_overhead_ms", "event_loop_lag_seconds", "db_pool_connections", "job_queue_depth", "wattos_build_info"),
 }
-"""OBS-4 but for the rate limiter's, OBS-5, and what the gateway says of itself."""
+"""OBS-4, OBS-5, and what the gateway says of itself."""
 
 PROMTOOL = shutil.which("promtool") or shutil.which("promtool", path=str(ROOT / ".tools"))
 

@@ -56,6 +56,8 @@ OPERATION_IDS = [
     "putProviderKey",
     "listProviderKeys",
     "deleteProviderKey",
+    "putLimit",
+    "listLimits",
     "listAuditEvents",
     "listUsage",
     "summarizeUsage",
