@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from litestar.enums import ScopeType
 
 from app.http.disconnect import ClientLeft, Watch
+from plugins.contract.errors import WattosError
 
 if TYPE_CHECKING:
     from litestar.types import Receive, Scope, Send
@@ -41,8 +42,19 @@ class Download:
                     # HEAD is answered as GET is, and reads as HEAD once the head is sent: nobody wants the rest.
                     if scope["type"] == ScopeType.HTTP and scope["method"] != "HEAD":
                         await send({"type": "http.response.body", "body": piece, "more_body": True})
-                        async for further in self._pieces:
-                            await send({"type": "http.response.body", "body": further, "more_body": True})
+                        await self._send_rest(send)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except ClientLeft:
             pass
+
+    async def _send_rest(self, send: Send) -> None:
+        """What is raised here ends the connection, wherever it goes: this is the place that can say what it was."""
+        try:
+            async for piece in self._pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except WattosError as exc:
+            logger.warning("a download broke off: %s", exc.code)
+            raise
+        except Exception as exc:
+            logger.exception("unhandled %s in a download", type(exc).__name__)
+            raise
