@@ -24,7 +24,7 @@ VERSION_TABLE = "alembic_version"
 TABLE_MODULES = (
     *("app.accounts.tables", "app.accounts.users.tables", "app.accounts.sign_in.tables"),
     *("app.audit.tables", "app.billing.tables", "app.provider_keys.tables", "app.prices.tables"),
-    "app.idempotency.tables",
+    *("app.billing.budgets.tables", "app.idempotency.tables"),
     "app.limits.tables",
     *("app.knowledge.files.tables", "app.knowledge.stores.tables"),
 )
