@@ -72,12 +72,14 @@ class Limiter:
             ("kind", "scope", "decision"),
         )
 
+        for tally in (*self._tallies.values(), self._of_addresses):
+            for decision in ("allowed", "refused"):
+                decisions.add(0, tally.kind, tally.scope, decision)  # so that strangers make no new series
+
         async def tell() -> None:
             for tally in (*self._tallies.values(), self._of_addresses):
-                if tally.allowed:
-                    decisions.add(tally.allowed, tally.kind, tally.scope, "allowed")
-                if tally.refused:
-                    decisions.add(tally.refused, tally.kind, tally.scope, "refused")
+                decisions.add(tally.allowed, tally.kind, tally.scope, "allowed")
+                decisions.add(tally.refused, tally.kind, tally.scope, "refused")
                 tally.allowed = tally.refused = 0
 
         meter.sample(tell)
