@@ -23,6 +23,8 @@ from upstream import Upstream, answers, running_upstream
 QUIET = {"LOCAL_MODELS_ENABLED": "false", "WORKER_ENABLED": "false", "HEALTH_CHECK_INTERVAL_S": "60"}
 MESSAGES = [{"role": "user", "content": "ping"}]
 N_READ, N_UNDER_WAY = 40, 5
+KNOWN = "known"
+"""A call with this makes a tenant known: what it pays, and what it may spend. It is not counted."""
 
 
 def asked(server: RunningServer, key: str, model: str, stream: bool = False) -> int | None:
@@ -39,7 +41,7 @@ def asked(server: RunningServer, key: str, model: str, stream: bool = False) -> 
 def rows_of(server: RunningServer, key: str) -> list[dict[str, Any]]:
     headers = {"authorization": f"Bearer {key}"}
     answer = httpx.get(f"{server.url}/api/v1/usage", params={"limit": 100}, headers=headers, timeout=30)
-    return list(answer.raise_for_status().json()["data"])
+    return [row for row in answer.raise_for_status().json()["data"] if row["model"] != KNOWN]
 
 
 def wait(condition: Callable[[], object], limit_s: float = 30.0) -> None:
@@ -86,6 +88,7 @@ def test_a_successor_enters_what_a_killed_server_wrote_while_the_database_was_fr
         with running(env, tmp_path / "1.log") as server:
             key = server.make_key("a", scopes=["models:use", "usage:read"])
             assert rows_of(server, key) == []
+            assert asked(server, key, KNOWN) is not None
             postmaster = Files(data_dir).running_pid()
             assert postmaster is not None
             children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()

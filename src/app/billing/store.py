@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.billing.budgets.model import THRESHOLDS_PERCENT
 from app.billing.model import LedgerEntry, time_of
 from app.billing.tables import CallRow, UsageDayRow
-from app.database.paging import PageRequest, keyset
 
 Grouping = Literal["tenant", "user", "key", "model", "target", "day"]
 
@@ -105,14 +104,6 @@ async def enter(session: AsyncSession, entries: Sequence[LedgerEntry], holder: s
 async def wait_for_entries(session: AsyncSession) -> None:
     """Until the transaction ends nothing is entered: sums of what was entered until now miss nothing."""
     await session.execute(_LOCK_ALONE)
-
-
-async def page(session: AsyncSession, tenant_id: UUID, wanted: PageRequest) -> list[CallRow]:
-    """Newest first, one more than asked for if there is one."""
-    statement = select(CallRow).where(CallRow.tenant_id == tenant_id)
-    if wanted.after is not None:  # keeps other months' partitions out
-        statement = statement.where(CallRow.time <= time_of(wanted.after))
-    return list((await session.execute(keyset(statement, CallRow.id, wanted))).scalars())
 
 
 async def summary(

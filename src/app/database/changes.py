@@ -47,6 +47,7 @@ class ChangeListener:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.left_alone_until_s = float("-inf")
         self._callbacks: list[Callable[[bytes], None]] = []
         self._since_s = float("inf")
         self._until_s = float("-inf")

@@ -45,7 +45,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     anonymous: Principal | None = ANONYMOUS
     """Who a request without a principal is. The security plugin sets None: then such a request is refused."""
     identity_lookup: IdentityLookup = NullIdentityLookup()
-    change_feed: ChangeFeed = NullChangeFeed()
+    change_feed: ChangeFeed = msgspec.field(default_factory=NullChangeFeed)
     limit_lookup: LimitLookup = NullLimitLookup()
     call_limits: CallLimits = NullCallLimits()
     shared_state: SharedState | None = None

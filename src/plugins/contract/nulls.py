@@ -112,6 +112,9 @@ class NullCallLimits:
 class NullChangeFeed:
     """Nothing is told, so nothing is vouched for."""
 
+    def __init__(self) -> None:
+        self.left_alone_until_s = float("-inf")
+
     def subscribe(self, on_change: Callable[[bytes], None]) -> None:
         pass
 

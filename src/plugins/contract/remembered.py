@@ -56,7 +56,6 @@ class Remembered(Generic[T]):
         self._known = _RecentAnswers[T](max_entries)
         self._unknown = _RecentAnswers[T](max(1, max_entries // 10))
         self._flights: dict[bytes, asyncio.Task[Answer[T]]] = {}
-        self._left_alone_until_s = 0.0
         feed.subscribe(self.forget)
 
     async def find(self, handle: bytes) -> T | None:
@@ -88,7 +87,7 @@ class Remembered(Generic[T]):
     async def _renewed(self, handle: bytes, answer: Answer[T], now_s: float) -> T | None:
         """Asked again; while nobody answers, what was right lately."""
         is_good = self._vouched_until(answer) >= now_s - self._max_stale_s
-        if is_good and now_s < self._left_alone_until_s:
+        if is_good and now_s < self._feed.left_alone_until_s:
             return answer.value
         try:
             async with asyncio.timeout(PATIENCE_S if is_good else None):
@@ -99,7 +98,7 @@ class Remembered(Generic[T]):
             # Told to have changed meanwhile: then what we hold is known to be wrong.
             if not is_good or self._known.get(handle) is not answer:
                 raise _cannot_be_asked() from None
-            self._left_alone_until_s = self._clock() + LEFT_ALONE_S
+            self._feed.left_alone_until_s = self._clock() + LEFT_ALONE_S
             return answer.value
 
     async def _join(self, handle: bytes) -> Answer[T]:

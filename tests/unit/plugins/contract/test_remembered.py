@@ -9,7 +9,7 @@ import pytest
 
 from plugins.contract.errors import RetryableError
 from plugins.contract.principal import Identity, Principal
-from plugins.contract.remembered import Remembered
+from plugins.contract.remembered import PATIENCE_S, Remembered
 from unit.plugins.harness import FakeClock, FakeIdentityLookup, eventually
 
 RECORD = Identity(principal=Principal(tenant_id=None))
@@ -22,6 +22,7 @@ class Feed:
     def __init__(self) -> None:
         self.since_s = float("inf")
         self.until_s = float("-inf")
+        self.left_alone_until_s = float("-inf")
         self.tell: Callable[[bytes], None] = lambda handle: None
 
     def subscribe(self, on_change: Callable[[bytes], None]) -> None:
@@ -293,3 +294,21 @@ async def test_a_revoked_answer_is_not_served_when_the_database_goes_away() -> N
     lookup.failing = RetryableError("away")
     with pytest.raises(RetryableError):
         await keys.find(b"a")
+
+
+async def test_a_database_that_was_asked_in_vain_is_waited_for_once() -> None:
+    """By whichever of all that remember: a request that asks several of them waits as long as for one."""
+    clock, feed = FakeClock(), Feed()
+    lookups = [FakeIdentityLookup({b"a": RECORD}) for _ in range(4)]
+    rooms = [cached(lookup, clock, feed=feed, max_stale_s=300) for lookup in lookups]
+    for room in rooms:
+        assert await room.find(b"a") is RECORD
+    clock.now_s += 2
+    for lookup in lookups:
+        lookup.gate = asyncio.Event()
+    began_s = asyncio.get_running_loop().time()
+    for room in rooms:
+        assert await room.find(b"a") is RECORD
+    assert asyncio.get_running_loop().time() - began_s < 2 * PATIENCE_S
+    for room in rooms:
+        await room.close()
