@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from litestar.middleware import ASGIMiddleware
+from litestar.routes import HTTPRoute
 
 from plugins.contract.errors import AuthenticationFailed, PermissionDenied
 from plugins.contract.permissions import PERMISSION, is_public
@@ -19,6 +20,7 @@ from plugins.security.limits.limiter import Limiter
 from plugins.security.limits.telling import telling
 
 if TYPE_CHECKING:
+    from litestar import Litestar
     from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 PRINCIPAL = "principal"
@@ -59,6 +61,17 @@ class AuthenticationMiddleware(ASGIMiddleware):
         elif not any(opt.get(name) is True for name in UNLIMITED):
             await self._limiter.admit_address(_address(scope))
         await next_app(scope, receive, send)
+
+
+def limits_anybody(app: Litestar) -> bool:
+    """Whether there is a route that is limited. A worker has none, so it must take part in no limit."""
+    return any(
+        not (is_public(handler.opt) and any(handler.opt.get(name) is True for name in UNLIMITED))
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        if handler.http_methods != {"OPTIONS"}  # Litestar's own
+    )
 
 
 def _address(scope: Scope) -> str:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Self
 
 from litestar import Litestar
@@ -20,7 +20,7 @@ from plugins.security.authenticator import Authenticator
 from plugins.security.config import SETTINGS, AdminSettings, OidcSettings, SecuritySettings, load
 from plugins.security.identities import Identities
 from plugins.security.limits.entrance import Limits
-from plugins.security.middleware import AuthenticationMiddleware
+from plugins.security.middleware import AuthenticationMiddleware, limits_anybody
 from plugins.security.tokens import Tokens, verifier_of
 
 
@@ -73,8 +73,9 @@ class SecurityPlugin(GatewayPlugin):
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         @asynccontextmanager
-        async def lifespan(_: Litestar) -> AsyncGenerator[None]:
-            async with self._identities.watching(), self._limits.serving():
+        async def lifespan(app: Litestar) -> AsyncGenerator[None]:
+            limiting = self._limits.serving() if limits_anybody(app) else nullcontext()
+            async with self._identities.watching(), limiting:
                 try:
                     yield
                 finally:
