@@ -14,7 +14,7 @@ from plugins.contract.permissions import needs
 from plugins.security.config import SecuritySettings
 from plugins.security.limits.entrance import Limits
 from plugins.security.plugin import SecurityPlugin
-from unit.plugins.harness import build
+from unit.plugins.harness import build, serving
 from unit.plugins.security.limits_world import State
 from valkey_server import ValkeyServer, running_valkey
 
@@ -42,16 +42,17 @@ def empty_valkey() -> Iterator[ValkeyServer]:
 
 
 @pytest.mark.parametrize(("handlers", "n_holders"), [([models, health], "1"), ([health], "0")])
-def test_a_process_without_limited_routes_takes_part_in_no_limit(
+async def test_a_process_without_limited_routes_takes_part_in_no_limit(
     empty_valkey: ValkeyServer, handlers: list[object], n_holders: str
 ) -> None:
     """A worker is no replica: no limit is divided by it."""
-    plugin = SecurityPlugin.from_env(ENV)
-    given = Capabilities(shared_state=State(empty_valkey.url))
-    with TestClient(build([plugin], handlers, given=given)) as api:
-        assert api.get("/health").status_code == 200
+    state = State(empty_valkey.url)
+    app = build([SecurityPlugin.from_env(ENV)], handlers, given=Capabilities(shared_state=state))
+    async with serving(app) as api:
+        assert (await api.get("/health")).status_code == 200
         assert empty_valkey.command("HLEN", "{wattos:limits}:holders") == f":{n_holders}\r\n"
     assert empty_valkey.command("HLEN", "{wattos:limits}:holders") == ":0\r\n"
+    await state.close()
 
 
 @pytest.mark.parametrize("is_expected", [False, True])
