@@ -92,7 +92,7 @@ async def play(url: str, limit: int, history: list[tuple[str, int, int]]) -> Non
         await state.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(limit=st.sampled_from([1, 2, 5, 20, 60, 100]), history=st.lists(steps, max_size=20))
 def test_no_window_is_over_the_limit_whatever_happens(
     valkey: ValkeyServer, limit: int, history: list[tuple[str, int, int]]
