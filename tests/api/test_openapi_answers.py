@@ -95,6 +95,18 @@ def signed_in_and_out(caller: Caller, tenant: dict[str, Any]) -> None:
     caller.call("deleteUser", 204, ids={"id": user["id"]}, params={"erase": True})
 
 
+def limits_and_budgets(caller: Caller, tenant: dict[str, Any]) -> None:
+    of_tenant = {"scope": "tenant", "scope_id": tenant["id"]}
+    caller.call("putLimit", 200, json={**of_tenant, "requests_per_minute": 10**6})
+    caller.call("listLimits", 200, params={"tenant_id": tenant["id"]})
+    budget = caller.call("createBudget", 201, json={**of_tenant, "amount_nusd": 10**9, "period": "month"})
+    ids = {"id": budget["id"]}
+    caller.call("getBudget", 200, ids=ids)
+    caller.call("updateBudget", 200, ids=ids, json={"amount_nusd": 10**10})
+    caller.call("listBudgets", 200, params={"tenant_id": tenant["id"]})
+    caller.call("deleteBudget", 204, ids=ids)
+
+
 def test_every_operation_answers_as_the_document_says(caller: Caller, gateway: Gateway) -> None:
     """A success of each one: none is left out, and one that is added later has to be added here."""
     call = caller.call
@@ -113,6 +125,7 @@ def test_every_operation_answers_as_the_document_says(caller: Caller, gateway: G
     own = call("putProviderKey", 200, json={"tenant_id": tenant["id"], "provider": "groq", "key": "gsk-1"})
     call("listProviderKeys", 200, params={"tenant_id": tenant["id"]})
     call("deleteProviderKey", 204, ids={"id": own["id"]}, params={"tenant_id": tenant["id"]})
+    limits_and_budgets(caller, tenant)
     call("listUsage", 200, params={"tenant_id": tenant["id"]})
     call("summarizeUsage", 200, params={"tenant_id": tenant["id"], "group_by": "day,model"})
     for form in ("csv", "jsonl"):

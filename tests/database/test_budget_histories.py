@@ -6,138 +6,17 @@ The invariant: of a period no more is spent than its amount, but for what calls 
 from __future__ import annotations
 
 import asyncio
-from uuid import UUID
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.accounts.service import AccountsService
-from app.audit.model import COMMAND_LINE
-from app.billing import store as ledger
 from app.billing.budgets import store
-from app.billing.budgets.model import Budget
-from app.billing.budgets.reservations import IDLE_S, Reservation, Reservations
-from app.billing.budgets.service import BudgetsService
-from app.billing.model import LedgerEntry, time_of
+from app.billing.budgets.reservations import IDLE_S
 from app.database.engine import Database, Role
-from app.errors import BudgetExceeded
-from app.ids import new_id
-from app.llm.accounting import Expected
-from plugins.contract.nulls import NullChangeFeed
-from plugins.contract.principal import ANONYMOUS
+from budget_world import AMOUNT, World, make_world
 from postgres import Cluster
-
-AMOUNT = 1000
-GRACE_S = 3600.0
-
-
-class Process(msgspec.Struct):
-    """One replica: its reservations, and what stands in its journal and is not moved yet."""
-
-    name: str
-    reservations: Reservations
-    open: dict[UUID, tuple[Reservation, int]] = {}
-    journal: list[LedgerEntry] = []
-
-
-class World:
-    """Some processes, one budget of a tenant, one clock."""
-
-    def __init__(self, database: Database, tenant_id: UUID, budget: Budget) -> None:
-        self.database = database
-        self.tenant_id = tenant_id
-        self.budget = budget
-        self.now_s = 0.0
-        self.cost_nusd = 0
-        self.beyond_nusd = 0
-        self.n_born = 0
-        self.processes = [self.born() for _ in range(3)]
-
-    def born(self) -> Process:
-        self.n_born += 1
-        name = f"{self.tenant_id.hex}-{self.n_born}"
-        made = Reservations(self.database, NullChangeFeed(), lambda: name, grace_s=GRACE_S, clock=lambda: self.now_s)
-        return Process(name, made, {}, [])
-
-    async def reserve(self, of: Process, estimate_nusd: int) -> bool:
-        call_id = new_id()
-        expected = Expected(
-            tenant_id=self.tenant_id,
-            key_id=None,
-            user_id=None,
-            model="m",
-            endpoint="e",
-            input_tokens=1,
-            output_tokens=1,
-            estimate_nusd=estimate_nusd,
-            unpriced=None,
-        )
-        try:
-            reservation = await of.reservations.reserve(call_id, expected)
-        except BudgetExceeded:
-            return False
-        assert reservation is not None
-        of.open[call_id] = reservation, estimate_nusd
-        return True
-
-    def entry(self, call_id: UUID, cost_nusd: int) -> LedgerEntry:
-        self.cost_nusd += cost_nusd
-        return LedgerEntry(
-            id=call_id,
-            tenant_id=self.tenant_id,
-            key_id=None,
-            user_id=None,
-            model="m",
-            endpoint="e",
-            outcome="ok",
-            cost_nusd=cost_nusd,
-        )
-
-    def settle(self, of: Process, cost_nusd: int) -> None:
-        if of.open:
-            call_id = next(iter(of.open))
-            reservation, estimate_nusd = of.open.pop(call_id)
-            self.beyond_nusd += max(0, cost_nusd - estimate_nusd)
-            of.journal.append(self.entry(call_id, cost_nusd))
-            reservation.settle(cost_nusd)
-
-    async def enter(self, entries: list[LedgerEntry], holder: str) -> ledger.Leases:
-        async with self.database.role(Role.LEDGER) as session:
-            await ledger.make_partitions(session, sorted({time_of(one.id) for one in entries}))
-            return await ledger.enter(session, entries, holder)
-
-    async def move(self, of: Process, *, twice: bool = False) -> None:
-        """`twice`: the answer to the first was lost."""
-        if of.journal:
-            if twice:
-                await self.enter(of.journal, of.name)
-            async with of.reservations.entering() as moved:
-                moved([one.id for one in of.journal], await self.enter(of.journal, of.name))
-            of.journal = []
-
-    async def crash(self, at: int) -> None:
-        """Its journal is replayed by another, before or after the next one is born: calls under way are lost."""
-        dead = self.processes[at]
-        lost = [self.entry(call_id, estimate) for call_id, (_, estimate) in dead.open.items()]
-        await dead.reservations.stop()
-        self.processes[at] = self.born()
-        if entries := [*dead.journal, *lost]:
-            await self.enter(entries, dead.name)
-        async with self.database.role(Role.LEDGER) as session:
-            await store.end_leases(session, dead.name)
-
-    async def spent_and_lent(self) -> tuple[int, int]:
-        async with self.database.tenant(self.tenant_id) as session:
-            periods = {self.budget.id: self.budget.period_at(self.budget.created_at)}
-            use = (await store.uses(session, self.tenant_id, periods, GRACE_S))[self.budget.id]
-        return use.spent_nusd, use.reserved_nusd
-
-    async def end(self) -> None:
-        for process in self.processes:
-            await process.reservations.stop()
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +58,7 @@ def test_no_history_spends_more_than_the_amount(
         database = Database(pool_size=2)
         await database.open(histories_url)
         try:
-            world = await _world(database)
+            world = await make_world(database)
             for step, number, value in steps:
                 await _do(world, step, number, value, is_bounded)
                 spent, lent = await world.spent_and_lent()
@@ -194,23 +73,6 @@ def test_no_history_spends_more_than_the_amount(
             await database.close()
 
     asyncio.run(live())
-
-
-async def _world(database: Database) -> World:
-    slug = f"h-{new_id().hex}"
-    tenant = await AccountsService(database).create_tenant(COMMAND_LINE, name=slug, slug=slug)
-    service = BudgetsService(database, grace_s=GRACE_S, webhook_key=b"k", allowed_hosts=frozenset())
-    budget, _ = await service.create(
-        ANONYMOUS,
-        COMMAND_LINE,
-        tenant_id=tenant.id,
-        scope="tenant",
-        period="total",
-        amount_nusd=AMOUNT,
-        allow_unpriced=False,
-        webhook_url=None,
-    )
-    return World(database, tenant.id, budget)
 
 
 async def _do(world: World, step: str, number: int, value: int, is_bounded: bool) -> None:
@@ -237,7 +99,7 @@ async def _do(world: World, step: str, number: int, value: int, is_bounded: bool
 
 async def test_what_is_left_is_not_refused(database: Database) -> None:
     """Money that is lent to one process and not used comes back to the others: all of it can be spent."""
-    world = await _world(database)
+    world = await make_world(database)
     first, second, _ = world.processes
     assert await world.reserve(first, 100)
     world.settle(first, 40)
@@ -251,7 +113,7 @@ async def test_what_is_left_is_not_refused(database: Database) -> None:
 
 
 async def test_a_lease_that_nobody_renews_counts_as_spent_until_its_grace_is_over(database: Database) -> None:
-    world = await _world(database)
+    world = await make_world(database)
     first, second, _ = world.processes
     assert await world.reserve(first, 900)
     async with database.role(Role.LEDGER) as session:
@@ -267,7 +129,7 @@ async def test_a_lease_that_nobody_renews_counts_as_spent_until_its_grace_is_ove
 
 async def test_what_calls_cost_beyond_their_reservation_is_not_there_for_others(database: Database) -> None:
     """Nor for the same process, whether it is entered yet or not."""
-    world = await _world(database)
+    world = await make_world(database)
     first, second, _ = world.processes
     assert await world.reserve(first, 100)
     world.settle(first, 900)
@@ -281,7 +143,7 @@ async def test_what_calls_cost_beyond_their_reservation_is_not_there_for_others(
 
 
 async def test_what_is_spent_and_not_entered_yet_is_not_spent_again(database: Database) -> None:
-    world = await _world(database)
+    world = await make_world(database)
     first = world.processes[0]
     for _ in range(3):
         if await world.reserve(first, 400):
@@ -295,7 +157,7 @@ async def test_what_is_spent_and_not_entered_yet_is_not_spent_again(database: Da
 
 async def test_two_that_ask_at_once_are_lent_to_one_after_the_other(database: Database) -> None:
     """The second waits for the first's transaction, and sees what it was lent."""
-    world = await _world(database)
+    world = await make_world(database)
 
     async def lease(session: AsyncSession, holder: str) -> int:
         answer = await store.lease(
@@ -327,7 +189,7 @@ async def test_two_that_ask_at_once_are_lent_to_one_after_the_other(database: Da
 
 async def test_waiting_calls_are_served_by_one_question(database: Database) -> None:
     """And who finds nothing left is refused, without asking each for itself."""
-    world = await _world(database)
+    world = await make_world(database)
     served = await asyncio.gather(*(world.reserve(world.processes[0], 50) for _ in range(200)))
     assert sum(served) == AMOUNT // 50
     assert world.processes[0].reservations.n_asked <= 4
@@ -335,7 +197,7 @@ async def test_waiting_calls_are_served_by_one_question(database: Database) -> N
 
 
 async def test_many_processes_at_once_never_lend_the_same_money(database: Database) -> None:
-    world = await _world(database)
+    world = await make_world(database)
     served = await asyncio.gather(*(world.reserve(world.processes[n % 3], 50) for n in range(300)))
     assert AMOUNT // 50 - 2 <= sum(served) <= AMOUNT // 50
     await world.end()
