@@ -38,7 +38,7 @@ def pair(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 async def test_two_replicas_let_in_together_what_the_limit_says(pair: Replicas) -> None:
     """Not one more, and all of it, at five times the load."""
     key = pair.limited_key("together", requests_per_minute=120)
-    answers = await load([one.url for one in pair.servers], key, per_s=75, for_s=4)
+    answers = await load([one.url for one in pair.servers], key, per_s=75, for_s=3)
     assert statuses(answers).keys() == {200, 429}
     assert len(admitted(answers)) == 120
 
@@ -47,7 +47,7 @@ async def test_one_replica_may_use_it_all(pair: Replicas) -> None:
     """While the other has nothing to do."""
     key = pair.limited_key("alone", requests_per_minute=120)
     warm = await load([pair.servers[1].url], key, per_s=2, for_s=1)
-    answers = await load([pair.servers[0].url], key, per_s=60, for_s=4)
+    answers = await load([pair.servers[0].url], key, per_s=60, for_s=3)
     assert len(admitted(warm)) + len(admitted(answers)) == 120
 
 
@@ -55,8 +55,8 @@ async def test_valkey_killed_and_back_under_load_fails_nothing(pair: Replicas) -
     """Shares go on; nobody waits; none too many; and what is new is lent again once it is back, by itself."""
     key = pair.limited_key("killed", requests_per_minute=600)
     urls = [one.url for one in pair.servers]
-    events = [(2.0, pair.valkey.kill), (5.0, pair.valkey.restart)]
-    answers = await load(urls, key, per_s=40, for_s=9, events=events)
+    events = [(1.5, pair.valkey.kill), (3.5, pair.valkey.restart)]
+    answers = await load(urls, key, per_s=40, for_s=5.5, events=events)
     assert statuses(answers).keys() <= {200, 429}
     assert max(one.took_ms for one in answers) < 2_000
     assert fullest_window(answers) <= 600
@@ -68,8 +68,8 @@ async def test_valkey_frozen_under_load_holds_up_nobody(pair: Replicas) -> None:
     """Its connections are open, and nobody answers."""
     key = pair.limited_key("frozen", requests_per_minute=600)
     urls = [one.url for one in pair.servers]
-    events = [(1.5, pair.valkey.freeze), (4.5, pair.valkey.thaw)]
-    answers = await load(urls, key, per_s=40, for_s=6, events=events)
+    events = [(1.0, pair.valkey.freeze), (3.0, pair.valkey.thaw)]
+    answers = await load(urls, key, per_s=40, for_s=4, events=events)
     assert statuses(answers).keys() <= {200, 429}
     assert max(one.took_ms for one in answers) < 2_000
     assert fullest_window(answers) <= 600
