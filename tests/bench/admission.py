@@ -29,6 +29,7 @@ from app.billing.journal import Journal
 from app.billing.ledger import Ledger
 from app.billing.mover import Mover
 from app.database.engine import Database
+from app.ids import new_id
 from app.llm.accounting import Expected, Happened
 from app.llm.model import Usage
 from plugins.contract.capabilities import Capabilities
@@ -116,11 +117,17 @@ async def measure(n_calls: int, url: str, root: Path) -> dict[str, float]:
     authenticator = Authenticator(ADMIN_KEY, Identities(known, feed, settings), Tokens(None, None, None), decisions)
     limits = Limits(settings)
     limits.bind(Capabilities(limit_lookup=known, change_feed=feed))
-    journal = Journal(root)
-    journal.open()
-    reservations = Reservations(database, feed, lambda: journal.folder.name, grace_s=60)
-    mover = Mover(database, journal, root, reservations)
-    admission = Admission(Ledger(journal.append), reservations, limits)
+
+    def room(name: str) -> tuple[Journal, Reservations, Mover, Admission]:
+        """A process's, with a journal of its own that nobody else replays."""
+        journal = Journal(root / name)
+        journal.open()
+        reservations = Reservations(database, feed, lambda: journal.folder.name, grace_s=60)
+        mover = Mover(database, journal, root / name, reservations)
+        return journal, reservations, mover, Admission(Ledger(journal.append), reservations, limits)
+
+    journal, reservations, mover, admission = room("unmoved")
+    ledger, call_id = Ledger(journal.append), new_id()
     headers = [(b"host", b"h"), (b"authorization", f"Bearer {generate_key().key}".encode())]
     expected = Expected(
         tenant_id=tenant.id,
@@ -152,6 +159,18 @@ async def measure(n_calls: int, url: str, root: Path) -> dict[str, float]:
     async def account() -> None:
         (await admission.open(expected)).close(happened)
 
+    async def limit() -> None:
+        slot = await limits.admit(tenant_id=tenant.id, user_id=user_id, key_id=key_id, n_tokens=1124)
+        slot.close(280)
+
+    async def reserve() -> None:
+        reservation = await reservations.reserve(call_id, expected)
+        assert reservation is not None
+        reservation.settle(0)
+
+    async def enter() -> None:
+        ledger.open(expected, call_id).close(happened)
+
     async def all_of_it() -> None:
         await check_key()
         await admit_request()
@@ -163,17 +182,13 @@ async def measure(n_calls: int, url: str, root: Path) -> dict[str, float]:
         found = {
             "key_check_us": await cpu_us(n_calls, check_key),
             "three_request_limits_us": await cpu_us(n_calls, admit_request),
-            "tokens_slots_money_intent_and_entry_us": await cpu_us(n_calls, account),
+            "three_token_limits_and_slots_us": await cpu_us(n_calls, limit),
+            "two_budgets_us": await cpu_us(n_calls, reserve),
+            "intent_and_entry_us": await cpu_us(n_calls, enter),
+            "the_three_together_us": await cpu_us(n_calls, account),
         }
-        reservations.start()
-        mover.start()
-        await mover.stop()  # what was written until here
-        await reservations.stop()
-        journal = Journal(root)
-        journal.open()
-        reservations = Reservations(database, feed, lambda: journal.folder.name, grace_s=60)
-        mover = Mover(database, journal, root, reservations)
-        admission = Admission(Ledger(journal.append), reservations, limits)
+        journal.close(remove=True)
+        journal, reservations, mover, admission = room("moved")
         reservations.start()
         mover.start()
         # As fast as a thousand calls a second, so that what is moved is moved in batches of their usual size.

@@ -25,6 +25,10 @@ logger = logging.getLogger("billing")
 EVERY_S = 0.1
 """Half of what is promised: the other half is the statement's."""
 
+MANY = 500
+"""Entries at once, after which more may wait already. Fewer can wait for the next turn: a transaction costs 3 ms of
+CPU, whether it enters ten or a hundred."""
+
 AGAIN_S = 1.0
 """After the database was away."""
 
@@ -73,7 +77,8 @@ class Mover:
         is_moved = False
         try:
             async with asyncio.timeout(DRAIN_S):
-                await self._move()
+                while await self._move_some():
+                    pass
                 is_moved = True
         except (TimeoutError, RetryableError):
             logger.warning("the database is away: the journal is left for the next process")
@@ -98,18 +103,23 @@ class Mover:
             await asyncio.sleep(pause_s)
 
     async def _move(self) -> None:
-        """Everything that is there. Raises: RetryableError; the entries at hand are then tried again."""
+        """What is there. Raises: RetryableError; the entries at hand are then tried again."""
+        while await self._move_some() >= MANY:
+            pass
+
+    async def _move_some(self) -> int:
+        """Returns: how many were there; none at the journal's end. Raises: as `_move`."""
         assert self._reader is not None
-        while True:
-            if not self._batch:
-                self._batch = self._reader.read(self._journal.current)
-                while self._journal.held:
-                    self._batch.append(self._journal.held.popleft())
-            if not self._batch:
-                return
+        if not self._batch:
+            self._batch = self._reader.read(self._journal.current)
+            while self._journal.held:
+                self._batch.append(self._journal.held.popleft())
+        n_entries = len(self._batch)
+        if n_entries:
             await self._enter(self._batch, self._enter_own)
             self._batch = []
             self._reader.remove_read()
+        return n_entries
 
     async def replay(self) -> int:
         """The journals of dead processes. Returns: how many entries they had. Raises: RetryableError."""
