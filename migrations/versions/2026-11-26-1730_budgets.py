@@ -120,6 +120,7 @@ def upgrade() -> None:
         op.execute(f"CREATE POLICY ledger ON {table} TO {LEDGER} USING (true) WITH CHECK (true)")
         op.execute(f"GRANT {of_app} ON {table} TO {APP}")
         op.execute(f"GRANT {of_ledger} ON {table} TO {LEDGER}")
+    op.execute(f"GRANT UPDATE (created_at) ON budgets TO {LEDGER}")  # what FOR KEY SHARE takes; nothing updates it
     # Each statement of a function sees what was committed before it: the sum is taken after the row is locked.
     op.execute(
         """
@@ -132,8 +133,12 @@ def upgrade() -> None:
           amount bigint;
           given bigint;
         BEGIN
-          SELECT amount_nusd INTO amount FROM budgets WHERE tenant_id = of_tenant AND id = of_budget;
+          -- Locked first, as by whoever deletes it: what follows refers to it.
+          SELECT amount_nusd INTO amount FROM budgets WHERE tenant_id = of_tenant AND id = of_budget FOR KEY SHARE;
           IF amount IS NULL THEN RETURN; END IF;
+          DELETE FROM budget_leases l  -- it lapsed, and others may have been lent its money
+            WHERE l.tenant_id = of_tenant AND l.budget_id = of_budget AND l.period_start = begins
+              AND l.holder = for_holder AND l.expires_at + grace <= clock_timestamp();
           INSERT INTO budget_spending VALUES (of_tenant, of_budget, begins, 0) ON CONFLICT DO NOTHING;
           SELECT amount - spent_nusd INTO remaining FROM budget_spending
             WHERE tenant_id = of_tenant AND budget_id = of_budget AND period_start = begins FOR UPDATE;
@@ -145,9 +150,11 @@ def upgrade() -> None:
           INSERT INTO budget_leases AS l
             VALUES (of_tenant, of_budget, begins, for_holder, given, clock_timestamp() + lease)
             ON CONFLICT (tenant_id, budget_id, period_start, holder) DO UPDATE
-              SET granted_nusd = l.granted_nusd + excluded.granted_nusd, expires_at = excluded.expires_at
+              -- Below zero where the amount was lowered: then what was lent is taken back.
+              SET granted_nusd = greatest(l.granted_nusd + least(remaining, 0), 0) + excluded.granted_nusd,
+                  expires_at = excluded.expires_at
             RETURNING l.granted_nusd INTO granted;
-          remaining := remaining - given;
+          remaining := greatest(remaining - given, 0);
           RETURN NEXT;
         END $$
         """

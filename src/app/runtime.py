@@ -169,10 +169,10 @@ class Runtime:
             stack.push_async_callback(self.database.close)
             if chat:
                 self.journal.open()
-                self.reservations.start()
-                stack.push_async_callback(self.reservations.stop)
                 self.mover.start()
                 stack.push_async_callback(self.mover.stop)
+                self.reservations.start()
+                stack.push_async_callback(self.reservations.stop)
                 self.changes.start(url)
                 stack.push_async_callback(self.changes.stop)
                 stack.push_async_callback(self.provider_keys.close)

@@ -204,7 +204,7 @@ async def measure(n_calls: int, url: str, root: Path) -> dict[str, float]:
             if (ahead_s := number / 1000 - (time.monotonic() - began_s - n_paced / 1000)) > 0:
                 await asyncio.sleep(ahead_s)
         found["of_it_the_pace_itself_us"] = round((time.process_time() - began_cpu_s) / n_paced * 1e6, 2)
-        found["questions_for_money_a_call"] = reservations.n_asked / n_paced
+        found["questions_for_money_a_call"] = reservations.lender.n_asked / n_paced
         await mover.stop()
         await reservations.stop()
     await database.close()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.billing.budgets import store
-from app.billing.budgets.reservations import IDLE_S
+from app.billing.budgets.lender import IDLE_S
 from app.database.engine import Database, Role
 from budget_world import AMOUNT, World, make_world
 from postgres import Cluster
@@ -90,7 +90,7 @@ async def _do(world: World, step: str, number: int, value: int, is_bounded: bool
         case "move":
             await world.move(process, twice=bool(value))
         case "renew":
-            await process.reservations.renew()
+            await process.reservations.lender.renew()
         case "wait":
             world.now_s += value
         case "crash":
@@ -105,7 +105,7 @@ async def test_what_is_left_is_not_refused(database: Database) -> None:
     world.settle(first, 40)
     await world.move(first)
     world.now_s += IDLE_S + 1
-    await first.reservations.renew()
+    await first.reservations.lender.renew()
     assert await world.spent_and_lent() == (40, 0)
     assert await world.reserve(second, AMOUNT - 40)
     assert not await world.reserve(first, 1)
@@ -192,7 +192,7 @@ async def test_waiting_calls_are_served_by_one_question(database: Database) -> N
     world = await make_world(database)
     served = await asyncio.gather(*(world.reserve(world.processes[0], 50) for _ in range(200)))
     assert sum(served) == AMOUNT // 50
-    assert world.processes[0].reservations.n_asked <= 4
+    assert world.processes[0].reservations.lender.n_asked <= 4
     await world.end()
 
 

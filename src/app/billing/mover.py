@@ -113,7 +113,9 @@ class Mover:
         if not self._batch:
             self._batch = self._reader.read(self._journal.current)
             while self._journal.held:
-                self._batch.append(self._journal.held.popleft())
+                held = self._journal.held.popleft()
+                self._reader.ended(held.id)
+                self._batch.append(held)
         n_entries = len(self._batch)
         if n_entries:
             await self._enter(self._batch, self._enter_own)
@@ -157,6 +159,7 @@ class Mover:
         except Exception:
             if len(entries) == 1:
                 logger.exception("the ledger does not take call %s: %r", entries[0].id, entries[0])
+                self._reservations.dropped(entries[0].id)
                 return
             for entry in entries:
                 await self._enter([entry], enter)

@@ -61,6 +61,10 @@ class JournalReader:
                 return []
             self._number, self._offset = self._number + 1, 0
 
+    def ended(self, call_id: UUID) -> None:
+        """Its entry is not in the journal, and known nevertheless."""
+        self._open.pop(call_id, None)
+
     def abandoned(self) -> list[LedgerEntry]:
         """What is entered of the calls that were under way when the journal's process died."""
         left = [lost(intent) for intent, _ in self._open.values()]

@@ -171,7 +171,9 @@ class Database:
 def _become_the_app(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
     try:
-        cursor.execute(f"set role {Role.APP.value}; set statement_timeout = {STATEMENT_TIMEOUT_MS}")
+        cursor.execute(
+            f"set role {Role.APP.value}; set statement_timeout = {STATEMENT_TIMEOUT_MS}; set timezone = 'UTC'"
+        )
     except psycopg.OperationalError as exc:
         raise DatabaseUnavailable("the database is not available: try again") from exc
     except psycopg.DatabaseError as exc:

@@ -12,6 +12,9 @@ from app.llm.model import Call, EmbeddingCall, Plan, Usage
 UNSAID_OUTPUT_TOKENS = 1024
 """Of an answer whose length the caller does not bound: more than nine in ten answers of chats."""
 
+MAX_TOKENS = 10**9
+"""No model writes so many: more would only make sums overflow."""
+
 BYTES_PER_TOKEN = 3
 """Of JSON text: fewer than a token has, so that the estimate is rather too high."""
 
@@ -81,14 +84,12 @@ class NoAccounting:
 def expected(call: Call | EmbeddingCall, plan: Plan) -> Expected:
     """With the price of the dearest target that may be asked; without targets it costs nothing."""
     n_input, n_output = _tokens(call)
-    usage = Usage(input_tokens=n_input, output_tokens=n_output)
     estimate_nusd: int | None = None if plan.targets else 0
     unpriced = None
     for target in (*plan.targets, *plan.on_context, *plan.on_policy):
-        cost_nusd = target.cost_nusd(usage)
-        if cost_nusd is None:
+        if target.price is None:
             unpriced = target.id
-        elif estimate_nusd is None or cost_nusd > estimate_nusd:
+        elif (cost_nusd := target.price.most_nusd(n_input, n_output)) > (estimate_nusd or -1):
             estimate_nusd = cost_nusd
     return Expected(
         tenant_id=call.tenant_id,
@@ -110,12 +111,28 @@ def _tokens(call: Call | EmbeddingCall) -> tuple[int, int]:
     n_input = sum(map(len, call.fields.values())) // BYTES_PER_TOKEN
     if call.endpoint == "moderations":
         return n_input, 0
-    said = _number(call, "max_completion_tokens") or _number(call, "max_tokens") or UNSAID_OUTPUT_TOKENS
-    return n_input, said * max(_number(call, "n"), _number(call, "best_of"), 1)
+    n_answers = max(_number(call, "n"), _number(call, "best_of"), 1)
+    if call.endpoint == "completions":
+        n_prompts, n_ids = _prompts(call.fields.get("prompt"))
+        n_answers, n_input = n_answers * n_prompts, n_input + n_ids
+    said = max(_number(call, "max_completion_tokens"), _number(call, "max_tokens"))
+    return n_input, (said or UNSAID_OUTPUT_TOKENS) * n_answers
 
 
 def _tokens_of_text(text: str | tuple[int, ...]) -> int:
     return len(text.encode(errors="replace")) // BYTES_PER_TOKEN + 1 if isinstance(text, str) else len(text)
+
+
+def _prompts(raw: bytes | msgspec.Raw | None) -> tuple[int, int]:
+    """How many there are, each answered by itself; and how many tokens are given as their numbers."""
+    if raw is None or not bytes(raw).startswith(b"["):
+        return 1, 0
+    try:
+        prompts = msgspec.json.decode(raw, type=list[str | int | list[int]])
+    except msgspec.DecodeError:
+        return 1, 0  # which the target will refuse
+    n_ids = sum(len(one) if isinstance(one, list) else isinstance(one, int) for one in prompts)
+    return max(1, sum(not isinstance(one, int) for one in prompts)), n_ids
 
 
 def _number(call: Call, name: str) -> int:
@@ -124,6 +141,6 @@ def _number(call: Call, name: str) -> int:
     if raw is None:
         return 0
     try:
-        return max(0, int(bytes(raw)))
+        return min(max(0, int(bytes(raw))), MAX_TOKENS)
     except ValueError:
         return 0

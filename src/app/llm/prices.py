@@ -54,6 +54,13 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         total += reasoning * _or(self.reasoning_nusd_per_mtok, self.output_nusd_per_mtok)
         return (total + TOKENS_PER_UNIT // 2) // TOKENS_PER_UNIT
 
+    def most_nusd(self, input_tokens: int, output_tokens: int) -> int:
+        """What so many tokens cost at most, whatever kinds of them they turn out to be."""
+        dearest_in = max(self.input_nusd_per_mtok, self.cached_nusd_per_mtok or 0, self.cache_write_nusd_per_mtok or 0)
+        dearest_out = max(self.output_nusd_per_mtok, self.reasoning_nusd_per_mtok or 0)
+        total = input_tokens * dearest_in + output_tokens * dearest_out
+        return (total + TOKENS_PER_UNIT // 2) // TOKENS_PER_UNIT
+
 
 def _or(price: int | None, other: int) -> int:
     return other if price is None else price

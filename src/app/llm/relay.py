@@ -6,6 +6,7 @@ been sent is never sent again.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
@@ -23,6 +24,9 @@ from plugins.contract.errors import RetryableError, WattosError
 
 SEAM = "x_wattos_seam"
 """On the first chunk of the target that continues: `{"target": …}`."""
+
+COUNTED_WITHIN_S = 1.0
+"""Counting takes milliseconds; a reader waits for the rest of the answer meanwhile."""
 
 MAX_KEPT_BYTES = 128 * 1024
 """Of what was relayed: kept to count it when the target does not, and to continue it; 600 chunks. What is beyond is
@@ -43,9 +47,14 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ended(Protocol):
-    """Hears of each target's part of a stream once it is over. Must not wait: the client may be gone."""
+    """Hears of each target's part of a stream once it is over. Must not wait: the client may be gone.
 
-    def __call__(self, call: Call, opened: Opened, outcome: str, usage: Usage | None, seen: Seen) -> None: ...
+    Returns: what is still counted of it, if something is.
+    """
+
+    def __call__(
+        self, call: Call, opened: Opened, outcome: str, usage: Usage | None, seen: Seen
+    ) -> asyncio.Task[None] | None: ...
 
 
 class Seen:
@@ -90,7 +99,7 @@ async def relayed(call: Call, opened: Opened, *, reopen: Reopen, ended: Ended) -
             raise
         finally:
             patience.stop()
-            ended(call, opened, outcome, usage, seen)
+            counting = ended(call, opened, outcome, usage, seen)
             await close(opened.rest)
         if broken is None:
             return
@@ -99,7 +108,15 @@ async def relayed(call: Call, opened: Opened, *, reopen: Reopen, ended: Ended) -
         if more is None:
             raise opened.attempts.raised(broken)
         text += more
-        opened = _marked(await reopen(_continuing(call, text), Plan(targets=opened.others), opened.attempts))
+        if counting is not None:  # what the first part had reserved is there for the next
+            await asyncio.wait([counting], timeout=COUNTED_WITHIN_S)
+        again = await reopen(_continuing(call, text), Plan(targets=opened.others), opened.attempts)
+        try:
+            opened = _marked(again)
+        except BaseException as exc:
+            ended(call, again, outcome_of(exc), None, Seen())
+            await close(again.rest)
+            raise
 
 
 def _may_continue(call: Call, opened: Opened, broken: WattosError) -> bool:

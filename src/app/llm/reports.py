@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -13,6 +14,8 @@ from app.llm.model import Call, Target, Usage
 from app.llm.relay import Opened, Seen
 from app.llm.tokens import estimated_usage
 from app.llm.traffic import Traffic
+
+logger = logging.getLogger("llm")
 
 T = TypeVar("T")
 
@@ -49,25 +52,33 @@ class Reports:
 
         return counted
 
-    def ended(self, call: Call, opened: Opened, outcome: str, usage: Usage | None, seen: Seen) -> None:
+    def ended(
+        self, call: Call, opened: Opened, outcome: str, usage: Usage | None, seen: Seen
+    ) -> asyncio.Task[None] | None:
         """A stream is over, however. What the target did not count is counted here, after the client has gone."""
         self._traffic.end(opened.target.known_as, opened.first_token_ms)
         self._instruments.called(opened.target, outcome)
 
-        def report(counted: Usage) -> None:
+        def report(counted: Usage | None) -> None:
             n_sent, first_token_ms = opened.attempts.n_sent, opened.first_token_ms
             self.report(opened.target, n_sent, outcome, counted, opened.began_s, opened.account, first_token_ms)
 
         if usage is not None:
             report(usage)
-            return
+            return None
 
         async def count() -> None:
-            report(await estimated_usage(call, seen.wires, are_events=True, n_bytes=seen.n_bytes))
+            try:
+                counted = await estimated_usage(call, seen.wires, are_events=True, n_bytes=seen.n_bytes)
+            except Exception:  # what the call had reserved must come back
+                logger.exception("tokens could not be counted")
+                counted = None
+            report(counted)
 
         counting = asyncio.create_task(count(), name="count-tokens")
         self._counting.add(counting)
         counting.add_done_callback(self._counting.discard)
+        return counting
 
     async def settle(self) -> None:
         """Wait for what is still being counted: before the process ends."""

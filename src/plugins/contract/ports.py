@@ -155,8 +155,8 @@ class ChangeFeed(Protocol):
     """What changes in the database, wherever it is changed, as it tells it. Times are monotonic seconds."""
 
     left_alone_until_s: float
-    """Until when the database, which somebody just asked in vain, is not waited for where an answer is known. For all who
-    remember: else each of them would wait, one after the other, for the same request."""
+    """Until when the database, which somebody just asked in vain, is not waited for where an answer is known. For all
+    who remember: else each of them would wait, one after the other, for the same request."""
 
     def subscribe(self, on_change: Callable[[bytes], None]) -> None:
         """`on_change` is called with the handle of what changed."""

@@ -14,6 +14,9 @@ import msgspec
 
 from app.billing.budgets.model import Budget
 
+MOST_NUSD = 2 * 10**18
+"""More than any budget has, and less than what the database's numbers hold."""
+
 
 class Purse(msgspec.Struct, kw_only=True, eq=False):
     """Amounts in nano-dollars."""
@@ -22,6 +25,8 @@ class Purse(msgspec.Struct, kw_only=True, eq=False):
     period_start: datetime
     granted_nusd: int = 0
     in_flight_nusd: int = 0
+    n_in_flight: int = 0
+    """Calls, those that reserved nothing included."""
     unmoved_nusd: int = 0
     left_nusd: int = 0
     """What the database could still lend when it was last asked."""
@@ -45,7 +50,7 @@ class Purse(msgspec.Struct, kw_only=True, eq=False):
 
     @property
     def is_empty(self) -> bool:
-        return not self.kept_nusd and not self.waiting
+        return not (self.kept_nusd or self.n_in_flight or self.waiting)
 
     def has(self, needed_nusd: int) -> bool:
         """A call that costs nothing needs no money, even where too much was spent."""
@@ -53,12 +58,14 @@ class Purse(msgspec.Struct, kw_only=True, eq=False):
 
     def reserve(self, needed_nusd: int, now_s: float) -> None:
         self.in_flight_nusd += needed_nusd
+        self.n_in_flight += 1
         self.reserved_lately_nusd += needed_nusd
         self.used_at_s = now_s
 
     def settle(self, reserved_nusd: int, cost_nusd: int) -> None:
         """The call is over, and its entry is in the journal."""
         self.in_flight_nusd -= reserved_nusd
+        self.n_in_flight -= 1
         self.unmoved_nusd += cost_nusd
 
     def lent(self, granted_nusd: int, left_nusd: int, now_s: float) -> None:
@@ -68,6 +75,6 @@ class Purse(msgspec.Struct, kw_only=True, eq=False):
     def asks_nusd(self) -> tuple[int, int, int]:
         """What is needed for all that waits, the least that is of any use, and what would be welcome."""
         short = -self.free_nusd
-        needed = max(0, sum(self.waiting) + short)
+        needed = min(max(0, sum(self.waiting) + short), MOST_NUSD)
         smallest = max(0, min(self.waiting, default=0) + short)
-        return needed, min(smallest, needed), needed + 2 * self.reserved_lately_nusd
+        return needed, min(smallest, needed), min(needed + 2 * self.reserved_lately_nusd, MOST_NUSD)

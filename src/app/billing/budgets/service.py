@@ -155,9 +155,7 @@ class BudgetsService:
     async def _use(self, session: AsyncSession, budget: Budget) -> Use:
         return (await self._uses(session, budget.tenant_id, [budget]))[budget.id]
 
-    async def _uses(
-        self, session: AsyncSession, tenant_id: UUID, budgets: Sequence[Budget]
-    ) -> Mapping[UUID, Use]:
+    async def _uses(self, session: AsyncSession, tenant_id: UUID, budgets: Sequence[Budget]) -> Mapping[UUID, Use]:
         now = datetime.now(UTC)
         periods = {budget.id: budget.period_at(now) for budget in budgets}
         return await store.uses(session, tenant_id, periods, self._grace_s)

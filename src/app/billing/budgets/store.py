@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Numeric, cast, delete, func, insert, select, text, update
+from sqlalchemy import Numeric, cast, delete, func, insert, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.billing.budgets.model import Alert, Budget, Use
@@ -126,7 +126,8 @@ async def uses(
     ids = list(periods)
     spent = await session.execute(
         select(spending.budget_id, spending.period_start, spending.spent_nusd).where(
-            spending.tenant_id == tenant_id, spending.budget_id.in_(ids)
+            spending.tenant_id == tenant_id,
+            tuple_(spending.budget_id, spending.period_start).in_(list(periods.items())),
         )
     )
     lent = await session.execute(
@@ -188,7 +189,8 @@ _GIVE_BACK = text(
 )
 _RENEW = text(
     """
-    UPDATE budget_leases SET expires_at = clock_timestamp() + :lease WHERE holder = :holder
+    UPDATE budget_leases SET expires_at = clock_timestamp() + :lease
+    WHERE holder = :holder AND expires_at + :grace > clock_timestamp()
     RETURNING budget_id, period_start, granted_nusd
     """
 )
@@ -209,10 +211,14 @@ async def give_back(session: AsyncSession, holder: str, kept: Sequence[tuple[Key
     await session.execute(_GIVE_BACK, values)
 
 
-async def renew(session: AsyncSession, holder: str, lease_s: float) -> dict[Key, int]:
-    """All that the holder has, lent for longer; what is empty goes. For the ledger's role."""
+async def renew(session: AsyncSession, holder: str, lease_s: float, grace_s: float) -> dict[Key, int]:
+    """All that the holder has, lent for longer; what is empty goes, and what lapsed may be others' by now. For the
+    ledger's role.
+    """
     await session.execute(_END_EMPTY, {"holder": holder})
-    found = await session.execute(_RENEW, {"holder": holder, "lease": timedelta(seconds=lease_s)})
+    found = await session.execute(
+        _RENEW, {"holder": holder, "lease": timedelta(seconds=lease_s), "grace": timedelta(seconds=grace_s)}
+    )
     return {(budget_id, period_start): granted_nusd for budget_id, period_start, granted_nusd in found}
 
 
