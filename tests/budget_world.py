@@ -37,7 +37,8 @@ class Process(msgspec.Struct):
 class World:
     """Some processes, one budget of a tenant, one clock."""
 
-    def __init__(self, database: Database, tenant_id: UUID, budget: Budget) -> None:
+    def __init__(self, database: Database, tenant_id: UUID, budget: Budget, grace_s: float) -> None:
+        self.grace_s = grace_s
         self.database = database
         self.tenant_id = tenant_id
         self.budget = budget
@@ -50,7 +51,9 @@ class World:
     def born(self) -> Process:
         self.n_born += 1
         name = f"{self.tenant_id.hex}-{self.n_born}"
-        made = Reservations(self.database, NullChangeFeed(), lambda: name, grace_s=GRACE_S, clock=lambda: self.now_s)
+        made = Reservations(
+            self.database, NullChangeFeed(), lambda: name, grace_s=self.grace_s, clock=lambda: self.now_s
+        )
         return Process(name, made, {}, [])
 
     async def reserve(self, of: Process, estimate_nusd: int) -> bool:
@@ -131,7 +134,7 @@ class World:
             await process.reservations.stop()
 
 
-async def make_world(database: Database) -> World:
+async def make_world(database: Database, grace_s: float = GRACE_S) -> World:
     slug = f"h-{new_id().hex}"
     tenant = await AccountsService(database).create_tenant(COMMAND_LINE, name=slug, slug=slug)
     service = BudgetsService(database, grace_s=GRACE_S, webhook_key=b"k", allowed_hosts=frozenset())
@@ -145,4 +148,4 @@ async def make_world(database: Database) -> World:
         allow_unpriced=False,
         webhook_url=None,
     )
-    return World(database, tenant.id, budget)
+    return World(database, tenant.id, budget, grace_s)

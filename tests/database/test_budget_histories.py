@@ -6,10 +6,13 @@ The invariant: of a period no more is spent than its amount, but for what calls 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.billing.budgets import store
@@ -185,6 +188,50 @@ async def test_two_that_ask_at_once_are_lent_to_one_after_the_other(database: Da
         assert not done
     assert await asking == AMOUNT - 700
     await world.end()
+
+
+async def test_a_lease_that_lapsed_is_nobodys_and_does_not_come_back(database: Database) -> None:
+    """Its process was away for longer than lease and grace: others may have been lent the money."""
+    world = await make_world(database, grace_s=0.0)
+    first, second, _ = world.processes
+    assert await world.reserve(first, 900)
+    world.settle(first, 0)
+    async with database.role(Role.LEDGER) as session:
+        await session.execute(store.update(store.BudgetLeaseRow).values(expires_at=world.budget.created_at))
+    assert await world.reserve(second, 1000)
+    await first.reservations.lender.renew()
+    world.now_s += 1
+    assert not await world.reserve(first, 500)
+    await world.end()
+
+
+async def test_a_budget_that_is_deleted_meanwhile_holds_nobody_up(database: Database) -> None:
+    """Who asks it for money waits for the end of the transaction, and goes on."""
+    world = await make_world(database)
+    async with database.tenant(world.tenant_id) as session:
+        assert await store.remove(session, world.tenant_id, world.budget.id)
+        asking = asyncio.create_task(world.reserve(world.processes[0], 50))
+        done, _ = await asyncio.wait([asking], timeout=0.3)
+        assert not done
+    assert await asking
+    await world.end()
+
+
+async def test_a_day_that_begins_in_an_hour_that_comes_twice_is_one_day(database: Database, database_url: str) -> None:
+    """Wherever the server is: on the day on which clocks are set back in Berlin midnight UTC is ambiguous there."""
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        await connection.execute("alter role all set timezone = 'Europe/Berlin'")
+    try:
+        other = Database(pool_size=1)
+        await other.open(database_url)
+        midnight = datetime(2026, 10, 25, tzinfo=UTC)
+        async with other.role(Role.APP) as session:
+            found = (await session.execute(text("select cast(:at as timestamptz)"), {"at": midnight})).scalar_one()
+        await other.close()
+        assert {midnight: 1}.get(found) == 1
+    finally:
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+            await connection.execute("alter role all reset timezone")
 
 
 async def test_waiting_calls_are_served_by_one_question(database: Database) -> None:

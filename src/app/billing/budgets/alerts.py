@@ -39,6 +39,9 @@ FIRST_PAUSE_S = 5.0
 MAX_PAUSE_S = 3600.0
 """5 s, 10 s, 20 s … an hour: twelve attempts are four hours."""
 
+SLACK_S = 0.5
+"""The database counts from when it was told."""
+
 TAKEN_FOR_S = 2 * TIMEOUT_S * BATCH
 """A batch is told one after the other; should its process die, another takes it up then."""
 
@@ -53,6 +56,8 @@ class AlertTeller:
         self._session = session
         self._told: Counter = NullInstrument()
         self._charged = asyncio.Event()
+        self._again_at_s = float("inf")
+        """When the next of those that did not arrive is due."""
         self._task: asyncio.Task[None] | None = None
 
     def look(self) -> None:
@@ -74,30 +79,31 @@ class AlertTeller:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _run(self) -> None:
-        pause_s = 0.0
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._charged.wait(), pause_s)
             self._charged.clear()
-            pause_s = LOOK_EVERY_S
             try:
-                pause_s = await self.tell()
+                await self.tell()
             except RetryableError:
                 pass  # the database is away, which others log
             except Exception:  # a bug must not end warnings for ever
                 logger.exception("alerts of budgets cannot be told")
+            pause_s = min(LOOK_EVERY_S, self._again_at_s - time.monotonic())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._charged.wait(), pause_s)
 
-    async def tell(self) -> float:
-        """All that are due. Returns: how soon to look again. Raises: RetryableError."""
-        pause_s = LOOK_EVERY_S
+    async def tell(self) -> None:
+        """All that are due. Raises: RetryableError."""
+        if time.monotonic() >= self._again_at_s:
+            self._again_at_s = float("inf")
         while True:
             async with self._database.role(Role.LEDGER) as session:
                 due = await store.due_alerts(session, BATCH, TAKEN_FOR_S)
             if not due:
-                return pause_s
+                return
             for alert in due:
                 again_s = await self._tell_one(alert)
-                pause_s = min(pause_s, again_s or pause_s)
+                if again_s is not None:
+                    self._again_at_s = min(self._again_at_s, time.monotonic() + again_s + SLACK_S)
                 async with self._database.role(Role.LEDGER) as session:
                     await store.put_off(session, alert, again_s)
 
