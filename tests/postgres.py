@@ -40,7 +40,6 @@ class Cluster:
         await self.execute(f"create database {name}" + ("" if empty else f" template {TEMPLATE}"))
         return self.database_url(name)
 
-
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """All of it stops in its tracks, and goes on afterwards."""
