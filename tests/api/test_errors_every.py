@@ -82,6 +82,7 @@ NEVER_ANSWERED = {
     "download_failed": "wattos models pull",
     "hash_mismatch": "wattos models pull",
     "disk_full": "wattos models pull",
+    "unreadable_export": "wattos usage reconcile",
     "child_failed": "the supervisor of children",
     "dependency_away": "GET /health",
 }

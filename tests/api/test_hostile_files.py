@@ -16,7 +16,7 @@ from documents.hostile import ALL
 from postgres import Cluster
 from server import RunningServer, environment, running
 
-PARSE_TIMEOUT_S = 6
+PARSE_TIMEOUT_S = 20
 PARSE_MEMORY_BYTES = 512 * 1024 * 1024
 DEADLINE_S = 120.0
 """All documents together take about 20 s on two cores."""

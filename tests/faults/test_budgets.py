@@ -51,10 +51,16 @@ class Two:
         url = f"{self.servers[number % len(self.servers)].url}/v1/chat/completions"
         return (await client.post(url, json=body, headers=self.headers)).status_code
 
-    async def ask_all(self, n_calls: int) -> list[int]:
+    async def ask_all(self, n_calls: int, every_s: float = 0.0) -> list[int]:
+        """One after the other every `every_s`, without waiting for answers."""
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(timeout=60, limits=limits) as client:
-            return await asyncio.gather(*(self.ask(client, number) for number in range(n_calls)))
+
+            async def ask(number: int) -> int:
+                await asyncio.sleep(number * every_s)
+                return await self.ask(client, number)
+
+            return await asyncio.gather(*map(ask, range(n_calls)))
 
     def budget(self, at: int = 0) -> dict[str, Any]:
         url = f"{self.servers[at].url}/api/v1/budgets/{self.budget_id}"
@@ -102,10 +108,10 @@ def test_200_calls_at_once_spend_a_dollar_and_no_more(cluster: Cluster, tmp_path
         assert found["spent_nusd"] == asking.count(200) * CALL <= DOLLAR
 
 
-async def _held(replicas: Two, n_calls: int) -> list[int]:
+async def _held(replicas: Two, n_calls: int, every_s: float = 0.0) -> list[int]:
     """All are there before the first is answered."""
-    asking = asyncio.create_task(replicas.ask_all(n_calls))
-    await asyncio.sleep(4)
+    asking = asyncio.create_task(replicas.ask_all(n_calls, every_s))
+    await asyncio.sleep(4 + n_calls * every_s)
     replicas.upstream.release()
     return await asking
 
@@ -159,4 +165,6 @@ def test_aborted_calls_and_a_killed_replica_hold_nothing_back(cluster: Cluster, 
             admin.patch(f"/api/v1/budgets/{replicas.budget_id}", json={"amount_nusd": 100 * DOLLAR}).raise_for_status()
         time.sleep(max(1.0, killed_s + SLOTS_RETURN_S - time.monotonic()))
         replicas.upstream.on("dear", answers(usage=(7, MAX_TOKENS), hold_after=0))
-        assert set(asyncio.run(_held(replicas, N_AT_ONCE))) == {200}, "all slots at once, those of the dead included"
+        assert set(asyncio.run(_held(replicas, N_AT_ONCE, every_s=0.02))) == {200}, (
+            "all slots at once, those of the dead included"
+        )

@@ -13,7 +13,20 @@ _CHATTY = ("asyncio", "httpx", "httpcore", "LiteLLM")
 """At info these write a line a call; httpx writes whole urls, query values included."""
 
 OWN = (
-    *("app", "billing", "chat", "database", "files", "http", "ingestion", "jobs", "llm", "metrics", "plugins"),
+    *(
+        "app",
+        "billing",
+        "chat",
+        "database",
+        "files",
+        "http",
+        "idempotency",
+        "ingestion",
+        "jobs",
+        "llm",
+        "metrics",
+        "plugins",
+    ),
     *("process", "runtime", "security", "server", "upkeep", "wattos"),
 )
 """What our loggers' names begin with. They alone write below info: at debug vendors' libraries write whole prompts."""

@@ -71,7 +71,7 @@ async def wire_of(error: Exception | None) -> bytes:
     async def receive() -> Any:
         raise AssertionError("the departure tells of it")
 
-    scope: Any = {"type": "http", DEPARTURE: Departure()}
+    scope: Any = {"type": "http", "state": {}, DEPARTURE: Departure()}
     await AnthropicEventStream(ending(error), {})(scope, receive, send)
     return b"".join(sent)
 
