@@ -21,7 +21,9 @@ from raw_http import Connection, connected
 from upstream import answers, dies, dies_after_head, hangs
 from upstream_server import Exchange
 
-N_STALLED = 200
+N_STALLED = {"auto": 200, "litellm": 60}
+"""Through litellm each takes 50 ms of CPU to begin: with 200 a slow machine does nothing else for minutes."""
+
 MAX_STALLED_MB = {"auto": 300, "litellm": 1_200}
 """Of 200 stalled readers. asyncio reads 256 KiB at once: five of them each, from the vendor's socket to the client's,
 and what is kept of an answer to be counted. Through litellm OpenAI's SDK makes lines and objects of each such read,
@@ -149,8 +151,8 @@ async def test_200_stalled_readers_slow_nobody(gateway: Gateway, transport: str)
     flood, memory = Flood(), PeakMemory(gateway.server)
     gateway.upstream.on("gpt", flood)
     gateway.upstream.on("unpriced", answers("Hello world"))
-    async with stalled(gateway, N_STALLED):
-        await until(lambda: len(gateway.upstream.to("gpt")) == N_STALLED, 120)
+    async with stalled(gateway, N_STALLED[transport]):
+        await until(lambda: len(gateway.upstream.to("gpt")) >= N_STALLED[transport], 120)
         await flood.stalls(gateway)
         assert await slowest_call_s(gateway) < CALL_S
         assert memory.grown_mb < MAX_STALLED_MB[transport]
