@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Numeric, cast, delete, func, insert, select, text, tuple_, update
+from sqlalchemy import Numeric, Uuid, cast, column, delete, func, insert, select, table, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.billing.budgets.model import Alert, Budget, Use
@@ -89,9 +89,9 @@ async def tenant_of(session: AsyncSession, budget_id: UUID) -> UUID | None:
 
 async def tenant_of_owner(session: AsyncSession, *, user_id: UUID | None, key_id: UUID | None) -> UUID | None:
     """Whose user or key it is. For the platform's role."""
-    table, wanted = ("users", user_id) if user_id is not None else ("api_keys", key_id)
-    statement = text(f"select tenant_id from {table} where id = :id")  # noqa: S608  # one of two names
-    return (await session.execute(statement, {"id": wanted})).scalar_one_or_none()
+    name, wanted = ("users", user_id) if user_id is not None else ("api_keys", key_id)
+    whose = table(name, column("id", Uuid), column("tenant_id", Uuid))
+    return (await session.execute(select(whose.c.tenant_id).where(whose.c.id == wanted))).scalar_one_or_none()
 
 
 async def change(session: AsyncSession, budget: Budget, changes: Mapping[str, Any]) -> Budget:
