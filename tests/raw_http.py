@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -71,8 +72,14 @@ class Connection:
 
 
 @contextlib.asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Connection]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def connected(port: int, *, n_kept_bytes: int | None = None) -> AsyncIterator[Connection]:
+    """A connection. `n_kept_bytes`: what the system keeps of what is not read; by default it may grow to 33 MB."""
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        if n_kept_bytes is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, n_kept_bytes)  # before the connection agrees on it
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        reader, writer = await asyncio.open_connection(sock=sock.dup())
     connection = Connection(reader, writer)
     try:
         yield connection
