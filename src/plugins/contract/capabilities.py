@@ -7,6 +7,7 @@ import msgspec
 from plugins.contract.access_tokens import AccessTokens
 from plugins.contract.health import HealthCheck
 from plugins.contract.nulls import (
+    NullBreakers,
     NullCache,
     NullCallLimits,
     NullChangeFeed,
@@ -18,6 +19,7 @@ from plugins.contract.nulls import (
 )
 from plugins.contract.plain_logs import PlainLogs
 from plugins.contract.ports import (
+    Breakers,
     Cache,
     CallLimits,
     ChangeFeed,
@@ -39,6 +41,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     slow_log: SlowLog = NullSlowLog()
     logs: Logs = msgspec.field(default_factory=PlainLogs)
     guard: Guard = NullGuard()
+    breakers: Breakers = NullBreakers()
     cache: Cache = NullCache()
     cache_state: str = "off"
     """What `x-wattos-cache` says when there was no look-up: `off` from the null, `miss` once a cache is mounted."""

@@ -3,7 +3,8 @@
     WattosError                 code, retryable, a message that is safe to show to a user
     ├── RetryableError          the same call may succeed later, or at another target
     │   ├── CircuitOpen         the breaker refused the call; nothing was sent
-    │   └── RateLimited         a limit of ours is used up for now; nothing was used up by this
+    │   ├── RateLimited         a limit of ours is used up for now; nothing was used up by this
+    │   └── Overloaded          there is more to do than can be done; nothing was begun
     ├── AuthenticationFailed    no credential, or one that is not valid (any more)
     ├── PermissionDenied        a valid credential that may not do this
     └── SettingsError           the environment is wrong: names variable, value and what is allowed
@@ -57,6 +58,12 @@ class CircuitOpen(RetryableError):
     """The breaker of this target is open: nothing was sent. `retry_after_s` is the time until its next probe."""
 
     code = "circuit_open"
+
+
+class Overloaded(RetryableError):
+    """This process, or a target, has as many calls as it takes, and as many that wait: nothing was begun."""
+
+    code = "overloaded"
 
 
 class RateLimited(RetryableError):

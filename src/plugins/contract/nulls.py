@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
+from plugins.contract.breakers import BreakerStatus, Forced
 from plugins.contract.limits import Limit
 from plugins.contract.ports import Counter, Gauge, Histogram, OperationKind, Slot
 from plugins.contract.principal import Identity, TenantId
@@ -56,11 +57,29 @@ class NullSlowLog:
 class NullGuard:
     """Resilience off: one direct attempt. The chain still moves on to the next target."""
 
-    async def call(self, name: str, attempt: Callable[[], Awaitable[T]], *, retry: bool) -> T:
+    async def call(
+        self, name: str, attempt: Callable[[], Awaitable[T]], *, retry: bool, deadline_s: float | None = None
+    ) -> T:
         return await attempt()
 
     def states(self) -> Mapping[str, str]:
         return {}
+
+    def recovered(self, name: str) -> None:
+        pass
+
+
+class NullBreakers:
+    """Resilience off: there are none."""
+
+    def statuses(self) -> Mapping[str, BreakerStatus]:
+        return {}
+
+    def reset(self, name: str) -> None:
+        pass
+
+    def force(self, name: str, state: Forced | None) -> None:
+        pass
 
 
 class NullCache:
@@ -72,7 +91,21 @@ class NullCache:
     async def get(self, key: str) -> bytes | None:
         return None
 
-    async def set(self, key: str, value: bytes, *, ttl_s: float) -> None:
+    async def set(self, key: str, value: bytes, *, ttl_s: float, tags: Sequence[str] = ()) -> None:
+        pass
+
+    async def get_or_set(
+        self,
+        key: str,
+        produce: Callable[[], Awaitable[bytes]],
+        *,
+        ttl_s: float,
+        stale_s: float = 0.0,
+        tags: Sequence[str] = (),
+    ) -> bytes:
+        return await produce()
+
+    async def drop(self, tenant_id: TenantId, tag: str) -> None:
         pass
 
 

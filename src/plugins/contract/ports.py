@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Literal, Protocol, TypeVar
 from uuid import UUID
 
+from plugins.contract.breakers import BreakerStatus, Forced
 from plugins.contract.limits import Limit
 from plugins.contract.principal import Identity, TenantId
 
@@ -89,15 +90,42 @@ class Guard(Protocol):
     Raises: CircuitOpen before anything is sent; else whatever the last attempt raised. Cancellation passes through.
     """
 
-    async def call(self, name: str, attempt: Callable[[], Awaitable[T]], *, retry: bool) -> T: ...
+    async def call(
+        self, name: str, attempt: Callable[[], Awaitable[T]], *, retry: bool, deadline_s: float | None = None
+    ) -> T:
+        """`deadline_s`: of the event loop's clock; no retry waits past it."""
+        ...
 
     def states(self) -> Mapping[str, str]:
         """Breaker state (`closed`, `open`, `half_open`) by dependency name, for those seen so far."""
         ...
 
+    def recovered(self, name: str) -> None:
+        """Somebody who asked it in the background was answered: its breaker need not wait for its own time."""
+        ...
+
+
+class Breakers(Protocol):
+    """The operator's side of the guard. All of it holds in this process at once, elsewhere as soon as it is told."""
+
+    def statuses(self) -> Mapping[str, BreakerStatus]:
+        """By dependency name, for those seen so far."""
+        ...
+
+    def reset(self, name: str) -> None:
+        """Closed, with no failure behind it, and forced to nothing."""
+        ...
+
+    def force(self, name: str, state: Forced | None) -> None:
+        """Always or never called from now on; None: by its outcomes again."""
+        ...
+
 
 class Cache(Protocol):
-    """Bytes by key, for a while. An error of the backend is a miss, never an exception."""
+    """Bytes by key, for a while. An error of the backend is a miss, never an exception.
+
+    `tags`: names, of the same tenant, under which entries can be dropped together.
+    """
 
     def create_key(self, tenant_id: TenantId, namespace: str, parts: Sequence[bytes | str]) -> str:
         """A canonical key that contains the tenant: two tenants never share one, nor do two splits of the same text."""
@@ -105,7 +133,26 @@ class Cache(Protocol):
 
     async def get(self, key: str) -> bytes | None: ...
 
-    async def set(self, key: str, value: bytes, *, ttl_s: float) -> None: ...
+    async def set(self, key: str, value: bytes, *, ttl_s: float, tags: Sequence[str] = ()) -> None: ...
+
+    async def get_or_set(
+        self,
+        key: str,
+        produce: Callable[[], Awaitable[bytes]],
+        *,
+        ttl_s: float,
+        stale_s: float = 0.0,
+        tags: Sequence[str] = (),
+    ) -> bytes:
+        """What is kept, else what `produce` gives, which runs once for all who wait. Raises: what `produce` raises.
+
+        `stale_s`: for so long after `ttl_s` the old value is given while a new one is produced.
+        """
+        ...
+
+    async def drop(self, tenant_id: TenantId, tag: str) -> None:
+        """Nothing that was set under this tag is given again, by any replica that can be told."""
+        ...
 
 
 class IdentityLookup(Protocol):

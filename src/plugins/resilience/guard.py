@@ -58,7 +58,9 @@ class ResilientGuard:
             "retry_outcomes_total", "Calls that were tried more than once, by how they ended.", labels
         )
 
-    async def call(self, name: str, attempt: Callable[[], Awaitable[T]], *, retry: bool) -> T:
+    async def call(
+        self, name: str, attempt: Callable[[], Awaitable[T]], *, retry: bool, deadline_s: float | None = None
+    ) -> T:
         breaker = self._breakers.get(name) or self._new_breaker(name)
         if not retry:
             return await self._counting_refusals(name, breaker, attempt)
@@ -80,6 +82,9 @@ class ResilientGuard:
 
     def states(self) -> Mapping[str, str]:
         return {name: breaker.state for name, breaker in self._breakers.items()}
+
+    def recovered(self, name: str) -> None:
+        raise NotImplementedError
 
     async def _counting_refusals(self, name: str, breaker: Breaker, attempt: Callable[[], Awaitable[T]]) -> T:
         try:
