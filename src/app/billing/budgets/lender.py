@@ -146,15 +146,14 @@ class Lender:
                 if kept:
                     await store.give_back(session, self._holder(), kept)
                 leases = await store.renew(session, self._holder(), LEASE_S, self._grace_s)
-            self._renewed_s = asked_at_s
+            after_s, self._renewed_s = asked_at_s - self._renewed_s, asked_at_s
             for purse in idle:  # which may have been used meanwhile, of what it gave back
                 if purse.is_empty and self._is_idle(purse):
                     del self.purses[purse.budget.id, purse.period_start]
             for key, purse in self.purses.items():
-                purse.granted_nusd = leases.get(key, 0)
-                purse.reserved_lately_nusd = 0
-            short = [purse for purse in self.purses.values() if purse.free_nusd < 0]
-        for purse in short:  # what calls cost beyond what they had reserved is not there for others
+                purse.renewed(leases.get(key, 0), after_s)
+            short = [purse for purse in self.purses.values() if purse.is_short]
+        for purse in short:
             await self.ask(purse)
 
     def _is_idle(self, purse: Purse) -> bool:

@@ -14,6 +14,12 @@ import msgspec
 
 from app.billing.budgets.model import Budget
 
+AHEAD_S = 120.0
+"""How long lent money lasts at the pace of late, where there is enough: without the database calls go on with it."""
+
+SHARE = 20
+"""Of what is left, one in so many is lent ahead at once: `lease_budget()`."""
+
 MOST_NUSD = 2 * 10**18
 """More than any budget has, and less than what the database's numbers hold."""
 
@@ -35,7 +41,7 @@ class Purse(msgspec.Struct, kw_only=True, eq=False):
     used_at_s: float = float("-inf")
     """When money was last reserved."""
     reserved_lately_nusd: int = 0
-    """Since the last renewal of leases."""
+    """In about the last `AHEAD_S`."""
     waiting: list[int] = msgspec.field(default_factory=list)
     """What calls that wait for money need, each."""
 
@@ -72,9 +78,19 @@ class Purse(msgspec.Struct, kw_only=True, eq=False):
         """The database's answer."""
         self.granted_nusd, self.left_nusd, self.asked_at_s = granted_nusd, left_nusd, now_s
 
+    def renewed(self, granted_nusd: int, after_s: float) -> None:
+        """The database's answer of what is lent still, so long after the last one."""
+        self.granted_nusd = granted_nusd
+        self.reserved_lately_nusd = int(self.reserved_lately_nusd * max(0.0, 1 - after_s / AHEAD_S))
+
+    @property
+    def is_short(self) -> bool:
+        """Calls cost more than they had reserved, or what is free lasts less than half as long as it should."""
+        return self.free_nusd < min(self.reserved_lately_nusd // 2, self.left_nusd // SHARE)
+
     def asks_nusd(self) -> tuple[int, int, int]:
         """What is needed for all that waits, the least that is of any use, and what would be welcome."""
         short = -self.free_nusd
         needed = min(max(0, sum(self.waiting) + short), MOST_NUSD)
         smallest = max(0, min(self.waiting, default=0) + short)
-        return needed, min(smallest, needed), min(needed + 2 * self.reserved_lately_nusd, MOST_NUSD)
+        return needed, min(smallest, needed), min(needed + self.reserved_lately_nusd, MOST_NUSD)
