@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 
@@ -11,6 +11,9 @@ from app.llm.attempts import Attempts
 from app.llm.model import Events, Reply, Target, Vectors
 
 T = TypeVar("T")
+
+CacheState = Literal["hit", "miss", "off"]
+"""Given again, asked for in vain, or not asked for. Of a hit `saved_nusd` is what it cost when it was made."""
 
 
 class Served(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -31,6 +34,8 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     attempts: int
     cost_nusd: int | None
+    cache: CacheState = "off"
+    saved_nusd: int | None = None
 
 
 class Streamed(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +44,8 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
     pieces: AsyncIterator[Events]
     target: Target
     attempts: int
+    cache: CacheState = "off"
+    saved_nusd: int | None = None
 
 
 class Embedded(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,3 +55,5 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     attempts: int
     cost_nusd: int | None
+    cache: CacheState = "off"
+    saved_nusd: int | None = None

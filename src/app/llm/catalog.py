@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from app.errors import ModelNotFound
+from app.llm.caching import CacheWish
 from app.llm.config import AliasOf, ModelsConfig, read_models_config
 from app.llm.deployments import (
     EMBED,
@@ -64,6 +65,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     groups: Groups
     longer: Groups = ()
     lenient: Groups = ()
+    cache: CacheWish | None = None
     is_fixed: bool = True
     """The order does not depend on the moment."""
 
@@ -148,7 +150,8 @@ class Catalog:
         longer = tuple(self._own(other) for other in self._fallbacks.longer.get(name, ()))
         lenient = tuple(self._own(other) for other in self._fallbacks.lenient.get(name, ()))
         is_fixed = self.strategy == "in-order" or all(len(group) == 1 for group in (*groups, *longer, *lenient))
-        return Route(mode=own[0].mode, groups=groups, longer=longer, lenient=lenient, is_fixed=is_fixed)
+        cache = next((target.cache for target in own if target.cache is not None), None)
+        return Route(mode=own[0].mode, groups=groups, longer=longer, lenient=lenient, cache=cache, is_fixed=is_fixed)
 
 
 def load_catalog(path: Path | None, env: Mapping[str, str], prefer: Preference = "auto") -> Catalog:

@@ -101,7 +101,7 @@ class Chain:
             cost_nusd = self._reports.report(served.target, attempts.n_sent, "ok", usage, served.began_s, account)
         return Completed(reply=reply, target=served.target, attempts=served.attempts.n_sent, cost_nusd=cost_nusd)
 
-    def cached(self, call: Call, target_id: str) -> None:
+    def cached(self, call: Call | EmbeddingCall, target_id: str) -> None:
         """An answer that this target once gave was given again: it is entered, and costs nothing."""
         self._accounting.cached(expected(call, Plan(targets=())), target_id)
 

@@ -13,6 +13,7 @@ import msgspec
 import yaml
 
 from app.llm import config_keys
+from app.llm.caching import CacheWish
 from app.llm.config_keys import warnings_on
 from app.llm.model import TenantKeyUse
 from plugins.contract.errors import SettingsError
@@ -27,6 +28,8 @@ class ModelInfo(msgspec.Struct, kw_only=True):
     """Whose price it is, where `model` is a name of the operator's own, as at Azure."""
     input_cost_per_token: float | None = None
     output_cost_per_token: float | None = None
+    x_wattos_cache: CacheWish | None = None
+    """Whether answers of the alias are given again: of its deployments the first that says it counts."""
     x_wattos_seam: bool = False
     """Another target may continue where this one breaks off."""
     x_wattos_tenant_key: TenantKeyUse | None = None

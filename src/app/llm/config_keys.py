@@ -79,6 +79,12 @@ INFO: Mapping[str, Key] = {
     "base_model": _supported("Whose price it is, where `model` is a name of your own, as at Azure."),
     "input_cost_per_token": _supported("As in `litellm_params`."),
     "output_cost_per_token": _supported("As in `litellm_params`."),
+    "x_wattos_cache": _supported(
+        "WattOS: `{mode: off|read|write|readwrite, ttl_s: 300, scope: tenant|user}`: whether answers of the alias are"
+        " given again to equal requests, for so long, to whom. Of its deployments the first that says it counts; a"
+        " request's own `cache` goes before it, but `mode: off` switches off what requests ask for, too. Unset: as"
+        " requests ask."
+    ),
     "x_wattos_seam": _supported("WattOS: another target may continue where this one breaks off."),
     "x_wattos_tenant_key": _supported(
         "WattOS: `never`, `allowed` or `required`: whether a tenant's own key of the vendor is used. Unset: `allowed`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -102,7 +103,15 @@ def target_of(entry: ModelEntry, known: KnownModel | None, target_id: str, place
         may_continue=entry.model_info.x_wattos_seam,
         tenant_key=_tenant_key_use(entry, model, defaults.env),
         is_local=model == "wattos/local",
+        cache=entry.model_info.x_wattos_cache,
+        configured=_digest(target_id, provider_model, transport, params),
     )
+
+
+def _digest(*decides: object) -> str:
+    """A key of the vendor's does not decide what it answers, so a new one forgets nothing."""
+    plain = [{k: v for k, v in it.items() if k != "api_key"} if isinstance(it, dict) else it for it in decides]
+    return hashlib.sha256(msgspec.json.encode(plain, order="deterministic", enc_hook=str)).hexdigest()
 
 
 def _price(entry: ModelEntry, known: KnownModel | None, *, is_own: bool) -> tuple[Price | None, PriceSource]:

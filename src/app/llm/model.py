@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from app.grounding import Grounding
+from app.llm.caching import CacheWish
 from app.llm.prices import Price
 
 TransportName = Literal["direct", "anthropic", "bridge", "extractive", "embedder"]
@@ -85,9 +86,18 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Of the tenant's own key that it is called with."""
     is_own_address: bool = False
     """Its address is the tenant's choice, so only public ones are connected to."""
+    cache: CacheWish | None = None
+    """Whether answers of its alias are given again."""
+    configured: str = ""
+    """A digest of what decides its answers: what another configuration gave is not given again."""
 
     def __repr__(self) -> str:
         return f"Target({self.id!r}, alias={self.alias!r})"  # params hold keys
+
+    @property
+    def fingerprint(self) -> str:
+        """The same only for one that answers alike."""
+        return self.configured or self.id
 
     @property
     def known_as(self) -> str:
@@ -109,6 +119,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """After a target said that the request is too long for it."""
     on_policy: tuple[Target, ...] = ()
     """After a target refused the content."""
+    cache: CacheWish | None = None
+    """What the alias is configured for."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):

@@ -76,6 +76,7 @@ class Router:
             targets=self._ordered(route.groups),
             on_context=self._ordered(route.longer),
             on_policy=self._ordered(route.lenient),
+            cache=route.cache,
         )
         if route.is_fixed:
             self._fixed[alias] = plan
@@ -93,7 +94,12 @@ class Router:
         if wishes.fallbacks is None and not wishes.disable_fallbacks:
             groups = [*route.groups]
         longer, lenient = ((), ()) if wishes.disable_fallbacks else (route.longer, route.lenient)
-        return Plan(targets=self._ordered(groups), on_context=self._ordered(longer), on_policy=self._ordered(lenient))
+        return Plan(
+            targets=self._ordered(groups),
+            on_context=self._ordered(longer),
+            on_policy=self._ordered(lenient),
+            cache=route.cache,
+        )
 
     def _ordered(self, groups: Iterable[Sequence[Target]]) -> tuple[Target, ...]:
         """All targets of the groups, none twice."""
