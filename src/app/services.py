@@ -35,6 +35,7 @@ from app.messages.adapter import AsMessages
 from app.messages.service import MessagesService
 from app.moderations.service import ModerationService
 from app.operations.audit.service import AuditService
+from app.response_cache.service import CachedChain
 from app.runtime import Runtime
 from plugins.contract.capabilities import Capabilities
 
@@ -75,20 +76,19 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
         tenant_prices=runtime.prices,
     )
     runtime.last_acts.append(chain.settle)
+    answers = CachedChain(chain, capabilities.cache, state=capabilities.cache_state, meter=capabilities.meter)
     passwords = Passwords()
     chat = ChatService(
         router=router,
-        chain=chain,
-        cache=capabilities.cache,
-        cache_state=capabilities.cache_state,
+        chain=answers,
         retriever=retriever,
         answerer=answerer,
     )
     return {
         "router": router,
         "chat": chat,
-        "completions": CompletionService(router=router, chain=chain),
-        "messages": MessagesService(router=router, chain=chain, counting=anthropic),
+        "completions": CompletionService(router=router, chain=answers),
+        "messages": MessagesService(router=router, chain=chain, answers=answers, counting=anthropic),
         "moderations": ModerationService(router=router, chain=chain),
         "embeddings": EmbeddingService(router=router, chain=chain),
         "retriever": retriever,

@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
 
 from app.grounding import Grounding
+from app.llm.answers import CacheState
+from app.llm.caching import CacheWish
 from app.llm.routing import NO_WISHES, Wishes
-
-CacheMode = Literal["off", "read", "write", "readwrite"]
-
-
-class CachePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The request's own wish: responses are cached only when it asks. `ttl_s` in seconds."""
-
-    mode: CacheMode = "off"
-    ttl_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 300.0
-    """A model's answer of yesterday is no answer of today: a day at most."""
-
-    @property
-    def reads(self) -> bool:
-        return self.mode in {"read", "readwrite"}
-
-    @property
-    def writes(self) -> bool:
-        return self.mode in {"write", "readwrite"}
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +25,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     store_ids: tuple[UUID, ...]
     max_results: int
     score_threshold: float
-    cache: CachePolicy
+    cache: CacheWish
+    """`NEVER` where no answer may be given again, whatever the request asks."""
     needs_model: bool
     """Tools or a response format: quotes alone would not do."""
     may_continue: bool | None = None
@@ -57,6 +41,7 @@ class ChatOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
     target: str
     attempts: int
-    cache: str
+    cache: CacheState
     cost_nusd: int | None
+    saved_nusd: int | None = None
     grounding: Grounding | None = None

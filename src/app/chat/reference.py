@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from app.chat.model import CachePolicy
 from app.chat.schemas import MAX_STORES, RetrievalOptions
+from app.llm.caching import CacheWish
 from app.model_calls import MAX_FALLBACKS, StreamOptions
 
 
@@ -203,7 +203,7 @@ class ChatCompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_effort: str | None = None
     vector_store_ids: Annotated[list[str], Meta(max_length=MAX_STORES)] | None = None
     retrieval: RetrievalOptions | None = None
-    cache: CachePolicy | None = None
+    cache: CacheWish | None = None
     fallbacks: Annotated[list[str], Meta(max_length=MAX_FALLBACKS)] | None = None
     disable_fallbacks: bool | None = None
     x_wattos_seam: bool | None = None

@@ -15,7 +15,7 @@ from app.http.answer import EventStream, JsonAnswer
 from app.http.deadline import deadline_of
 from app.http.disconnect import while_connected
 from app.http.openapi.describe import MODEL_CALL, Body, described
-from app.http.openapi.headers import TRAIL
+from app.http.openapi.headers import CACHED, TRAIL
 from app.http.trail import trail_headers
 from plugins.contract.principal import Principal, TenantId
 
@@ -31,7 +31,7 @@ from plugins.contract.principal import Principal, TenantId
         answer=ChatCompletion,
         streams=ChatCompletionChunk,
         codes=(*MODEL_CALL, "not_found", "local_model_unavailable", "embedder_unavailable", "embedder_busy"),
-        headers=(*TRAIL, "x-wattos-cache"),
+        headers=(*TRAIL, *CACHED),
     ),
 )
 async def create_chat_completion(
@@ -47,5 +47,10 @@ async def create_chat_completion(
 
 
 def headers_of(outcome: ChatOutcome) -> dict[str, str]:
-    trail = trail_headers(target=outcome.target, attempts=outcome.attempts, cost_nusd=outcome.cost_nusd)
-    return {**trail, "x-wattos-cache": outcome.cache}
+    return trail_headers(
+        target=outcome.target,
+        attempts=outcome.attempts,
+        cost_nusd=outcome.cost_nusd,
+        cache=outcome.cache,
+        saved_nusd=outcome.saved_nusd,
+    )

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import msgspec
 
-from app.chat.model import CachePolicy, ChatRequest
+from app.chat.model import ChatRequest
 from app.chat.parameters import Object, check_parameters
 from app.errors import InvalidRequest
 from app.http.body import decode_object, read_field
 from app.ids import decode_id
-from app.model_calls import WISHES, wants_usage, wishes_of
+from app.llm.caching import NEVER
+from app.model_calls import WISHES, cache_wish_of, wants_usage, wishes_of
 
 MAX_STORES = 10
 """Stores in one question: each is one more partition scan in the same statement."""
@@ -42,13 +43,17 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: list[Object] | None = None
 
     @property
+    def is_of_tool(self) -> bool:
+        return self.role in {"tool", "function"} or bool(self.tool_calls)
+
+    @property
     def text(self) -> str:
         if isinstance(self.content, str):
             return self.content
         return "\n".join(part.text for part in self.content or () if part.type == "text")
 
 
-_EXTENSIONS = frozenset({"vector_store_ids", "retrieval", "cache"}) | WISHES
+_EXTENSIONS = frozenset({"vector_store_ids", "retrieval"}) | WISHES
 
 
 def read_chat_request(body: bytes, deadline_s: float | None = None) -> ChatRequest:
@@ -68,6 +73,7 @@ def read_chat_request(body: bytes, deadline_s: float | None = None) -> ChatReque
     if stores and not question:
         raise InvalidRequest("a question over documents needs a user message with text", param="messages")
     options = read_field(fields, "retrieval", RetrievalOptions) or RetrievalOptions()
+    wish = cache_wish_of(fields)
     return ChatRequest(
         model=model,
         fields={name: value for name, value in fields.items() if name not in _EXTENSIONS},
@@ -77,7 +83,8 @@ def read_chat_request(body: bytes, deadline_s: float | None = None) -> ChatReque
         store_ids=tuple(decode_id("vs", store) for store in stores),
         max_results=options.max_results,
         score_threshold=options.score_threshold,
-        cache=read_field(fields, "cache", CachePolicy) or CachePolicy(),
+        # Documents change, and so does what tools find.
+        cache=NEVER if stores or any(m.is_of_tool for m in messages) else wish,
         needs_model=_is_given(fields, "tools") or _asks_for_format(fields),
         wishes=wishes_of(fields),
         deadline_s=deadline_s,

@@ -1,4 +1,4 @@
-"""One chat request, one direction: cache → (documents) → chain of targets → cache.
+"""One chat request, one direction: (documents) → cache → chain of targets → cache.
 
 Knows no HTTP and no vendor. Retrieval and answering are ports that the factory binds.
 """
@@ -12,19 +12,12 @@ import msgspec
 from app.chat.grounded import EXTRACTIVE, CitedReply, with_passages
 from app.chat.model import ChatOutcome, ChatRequest
 from app.grounding import Answerer, Grounding, Retriever
-from app.llm.chain import Chain
-from app.llm.model import Call, Events, Plan, Target
+from app.llm.answers import Completed, Streamed
+from app.llm.model import Call, Events, Plan
 from app.llm.routing import Router
+from app.response_cache.service import CachedChain
 from plugins.contract.errors import PermissionDenied
-from plugins.contract.ports import Cache
 from plugins.contract.principal import Principal, TenantId
-
-
-class CachedReply(msgspec.Struct, frozen=True):
-    """What is kept of a whole answer: its bytes and who gave it."""
-
-    body: bytes
-    target: str
 
 
 class ChatService:
@@ -34,16 +27,12 @@ class ChatService:
         self,
         *,
         router: Router,
-        chain: Chain,
-        cache: Cache,
-        cache_state: str,
+        chain: CachedChain,
         retriever: Retriever,
         answerer: Answerer,
     ) -> None:
         self._router = router
         self._chain = chain
-        self._cache = cache
-        self._cache_state = cache_state
         self._retriever = retriever
         self._answerer = answerer
 
@@ -52,21 +41,13 @@ class ChatService:
     ) -> tuple[bytes, ChatOutcome]:
         """The body of a `chat.completion` and how it came about."""
         plan = self._router.plan(principal, request.model, "chat", request.wishes)
-        key = self._cache_key(tenant_id, request)
         _require_reading(principal, request)
-        if key and request.cache.reads and (hit := await self._cache.get(key)) is not None:
-            kept = msgspec.msgpack.decode(hit, type=CachedReply)
-            self._chain.cached(_call(principal, tenant_id, request), kept.target)
-            return kept.body, ChatOutcome(target=kept.target, attempts=0, cache="hit", cost_nusd=0)
         call, plan = await self._prepare(principal, tenant_id, request, plan)
-        completed = await self._chain.complete(call, plan)
-        outcome = self._outcome(call, completed.target, completed.attempts, completed.cost_nusd, asked=bool(key))
+        completed = await self._chain.complete(call, plan, request.cache)
+        outcome = _outcome(call, completed, completed.cost_nusd)
         body = completed.reply.body
         if call.grounding is not None:
             body = CitedReply(self._answerer, call.grounding).whole(body, _extension(request, outcome))
-        if key and request.cache.writes:
-            kept = CachedReply(body, completed.target.id)
-            await self._cache.set(key, msgspec.msgpack.encode(kept), ttl_s=request.cache.ttl_s)
         return body, outcome
 
     async def stream(
@@ -76,8 +57,8 @@ class ChatService:
         plan = self._router.plan(principal, request.model, "chat", request.wishes)
         _require_reading(principal, request)
         call, plan = await self._prepare(principal, tenant_id, request, plan)
-        streamed = await self._chain.stream(call, plan)
-        outcome = self._outcome(call, streamed.target, streamed.attempts, None, asked=False)
+        streamed = await self._chain.stream(call, plan, request.cache)
+        outcome = _outcome(call, streamed, 0 if streamed.cache == "hit" else None)
         chunks = streamed.pieces
         if call.grounding is not None:
             chunks = CitedReply(self._answerer, call.grounding).chunks(chunks, _extension(request, outcome))
@@ -108,22 +89,6 @@ class ChatService:
         found = targets + quotes if retrieved.passages else quotes or targets
         return call, msgspec.structs.replace(plan, targets=found)
 
-    def _cache_key(self, tenant_id: TenantId, request: ChatRequest) -> str:
-        """Empty unless the request asks. Answers over documents are never kept: the documents may change."""
-        if request.cache.mode == "off" or request.store_ids or request.stream:
-            return ""
-        parts = [part for name, value in sorted(request.fields.items()) for part in (name, bytes(value))]
-        return self._cache.create_key(tenant_id, "chat", parts)
-
-    def _outcome(self, call: Call, target: Target, attempts: int, cost_nusd: int | None, *, asked: bool) -> ChatOutcome:
-        return ChatOutcome(
-            target=target.id,
-            attempts=attempts,
-            cache=self._cache_state if asked else "off",
-            cost_nusd=cost_nusd,
-            grounding=call.grounding,
-        )
-
 
 def _call(principal: Principal, tenant_id: TenantId, request: ChatRequest) -> Call:
     return Call(
@@ -136,6 +101,17 @@ def _call(principal: Principal, tenant_id: TenantId, request: ChatRequest) -> Ca
         include_usage=request.include_usage,
         deadline_s=request.deadline_s,
         may_continue=request.may_continue,
+    )
+
+
+def _outcome(call: Call, answered: Completed | Streamed, cost_nusd: int | None) -> ChatOutcome:
+    return ChatOutcome(
+        target=answered.target.id,
+        attempts=answered.attempts,
+        cache=answered.cache,
+        cost_nusd=cost_nusd,
+        saved_nusd=answered.saved_nusd,
+        grounding=call.grounding,
     )
 
 

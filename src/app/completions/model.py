@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from app.llm.caching import NO_WISH, CacheWish
 from app.llm.routing import NO_WISHES, Wishes
 
 Prompt = str | list[str | int | list[int]]
@@ -20,5 +21,6 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     include_usage: bool = False
     wishes: Wishes = NO_WISHES
+    cache: CacheWish = NO_WISH
     deadline_s: float | None = None
     """Of the event loop's clock: the caller's own."""

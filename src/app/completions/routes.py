@@ -12,8 +12,8 @@ from app.http.answer import EventStream, JsonAnswer
 from app.http.deadline import deadline_of
 from app.http.disconnect import while_connected
 from app.http.openapi.describe import MODEL_CALL, Body, described
-from app.http.openapi.headers import TRAIL
-from app.http.trail import trail_headers
+from app.http.openapi.headers import CACHED, TRAIL
+from app.model_calls import trail_of
 from plugins.contract.principal import Principal
 
 
@@ -28,7 +28,7 @@ from plugins.contract.principal import Principal
         answer=TextCompletion,
         streams=TextCompletion,
         codes=(*MODEL_CALL, "unsupported_parameter", "local_model_unavailable"),
-        headers=TRAIL,
+        headers=(*TRAIL, *CACHED),
     ),
 )
 async def create_completion(
@@ -38,8 +38,8 @@ async def create_completion(
     asked = read_completion_request(await request.body(), deadline_of(request.scope["headers"]))
     if asked.stream:
         streamed = await while_connected(request, completions.stream(principal, asked))
-        trail = trail_headers(target=streamed.target.id, attempts=streamed.attempts, cost_nusd=None)
+        trail = trail_of(streamed, 0 if streamed.cache == "hit" else None)
         return EventStream(streamed.pieces, trail)
     done = await while_connected(request, completions.complete(principal, asked))
-    trail = trail_headers(target=done.target.id, attempts=done.attempts, cost_nusd=done.cost_nusd)
+    trail = trail_of(done, done.cost_nusd)
     return JsonAnswer(done.reply.body, trail)

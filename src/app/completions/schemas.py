@@ -10,7 +10,8 @@ from msgspec import UNSET, Meta, UnsetType
 from app.completions.model import CompletionRequest, Prompt
 from app.errors import InvalidRequest
 from app.http.body import decode_object, read_field
-from app.model_calls import WISHES, StreamOptions, wants_usage, wishes_of
+from app.llm.caching import CacheWish
+from app.model_calls import WISHES, StreamOptions, cache_wish_of, wants_usage, wishes_of
 
 _TYPES: dict[str, Any] = {
     "max_tokens": int,
@@ -48,12 +49,13 @@ def read_completion_request(body: bytes, deadline_s: float | None = None) -> Com
         stream=read_field(fields, "stream", bool) or False,
         include_usage=wants_usage(fields),
         wishes=wishes_of(fields),
+        cache=cache_wish_of(fields),
         deadline_s=deadline_s,
     )
 
 
 class CompletionCreate(msgspec.Struct, frozen=True, kw_only=True):
-    """OpenAI's request; `fallbacks` and `disable_fallbacks` are ours. A chat model takes one text as prompt."""
+    """OpenAI's request; `fallbacks`, `disable_fallbacks`, `cache` are ours. A chat model takes one text as prompt."""
 
     model: Annotated[str, Meta(min_length=1)]
     prompt: str | Annotated[list[str], Meta(min_length=1)]
@@ -75,6 +77,7 @@ class CompletionCreate(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     fallbacks: list[str] | None = None
     disable_fallbacks: bool | None = None
+    cache: CacheWish | None = None
 
 
 EXAMPLES = {"plain": {"model": "wattos-local", "prompt": "The capital of France is", "max_tokens": 8}}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
-
-T = TypeVar("T")
 
 CacheMode = Literal["off", "read", "write", "readwrite"]
 CacheScope = Literal["tenant", "user"]
@@ -49,17 +47,13 @@ class CachePolicy(msgspec.Struct, frozen=True, kw_only=True):
 def agreed(request: CacheWish, alias: CacheWish | None) -> CachePolicy | None:
     """The request's wish goes before the alias's, but what either switches off is off. None: it is."""
     alias = alias or NO_WISH
-    mode = _first(request.mode, alias.mode, "off")
-    if mode == "off" or alias.mode == "off":
+    mode = alias.mode if request.mode is UNSET else request.mode
+    if mode is UNSET or mode == "off" or alias.mode == "off":
         return None
+    ttl_s = alias.ttl_s if request.ttl_s is UNSET else request.ttl_s
+    scope = alias.scope if request.scope is UNSET else request.scope
     return CachePolicy(
         mode=mode,
-        ttl_s=_first(request.ttl_s, alias.ttl_s, DEFAULT_TTL_S),
-        scope=_first(request.scope, alias.scope, "tenant"),
+        ttl_s=DEFAULT_TTL_S if ttl_s is UNSET else ttl_s,
+        scope="tenant" if scope is UNSET else scope,
     )
-
-
-def _first(one: T | UnsetType, other: T | UnsetType, default: T) -> T:
-    if not isinstance(one, UnsetType):
-        return one
-    return default if isinstance(other, UnsetType) else other

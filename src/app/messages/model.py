@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from app.llm.caching import NO_WISH, CacheWish
 from app.llm.routing import NO_WISHES, Wishes
 
 
@@ -16,5 +17,6 @@ class MessagesRequest(msgspec.Struct, frozen=True, kw_only=True):
     fields: Mapping[str, msgspec.Raw]
     stream: bool = False
     wishes: Wishes = NO_WISHES
+    cache: CacheWish = NO_WISH
     deadline_s: float | None = None
     """Of the event loop's clock: the caller's own."""

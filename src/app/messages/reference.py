@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from app.llm.caching import CacheWish
 from app.messages.schemas import Metadata, Thinking, ToolChoice
 
 
@@ -44,7 +45,8 @@ class MessageCount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MessageCreate(msgspec.Struct, frozen=True, kw_only=True):
-    """Anthropic's request; `fallbacks` and `disable_fallbacks` are ours. Other fields reach Anthropic's own models."""
+    """Anthropic's request; `fallbacks`, `disable_fallbacks` and `cache` are ours. Other fields reach Anthropic's own
+    models."""
 
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[list[MessageIn], Meta(min_length=1)]
@@ -62,6 +64,7 @@ class MessageCreate(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Metadata | None = None
     fallbacks: list[str] | None = None
     disable_fallbacks: bool | None = None
+    cache: CacheWish | None = None
 
 
 _MESSAGES = [{"role": "user", "content": "What is a vector store?"}]

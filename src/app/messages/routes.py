@@ -11,8 +11,7 @@ from app.http.context import REQUEST_ID
 from app.http.deadline import deadline_of
 from app.http.disconnect import while_connected
 from app.http.openapi.describe import MODEL_CALL, Body, described
-from app.http.openapi.headers import TRAIL
-from app.http.trail import trail_headers
+from app.http.openapi.headers import CACHED, TRAIL
 from app.messages.reference import (
     COUNT_EXAMPLES,
     EXAMPLES,
@@ -24,6 +23,7 @@ from app.messages.reference import (
 )
 from app.messages.schemas import read_messages_request
 from app.messages.service import MessagesService
+from app.model_calls import trail_of
 from plugins.contract.principal import Principal
 
 
@@ -38,7 +38,7 @@ from plugins.contract.principal import Principal
         answer=MessageOut,
         streams=MessageEvent,
         codes=(*MODEL_CALL, "unsupported_parameter", "local_model_unavailable"),
-        headers=TRAIL,
+        headers=(*TRAIL, *CACHED),
     ),
 )
 async def create_message(request: Request[Any, Any, State], principal: Principal, messages: MessagesService) -> ASGIApp:
@@ -47,10 +47,10 @@ async def create_message(request: Request[Any, Any, State], principal: Principal
     asked = read_messages_request(await request.body(), headers, deadline_of(headers))
     if asked.stream:
         streamed = await while_connected(request, messages.stream(principal, asked))
-        trail = trail_headers(target=streamed.target.id, attempts=streamed.attempts, cost_nusd=None)
+        trail = trail_of(streamed, 0 if streamed.cache == "hit" else None)
         return AnthropicEventStream(streamed.pieces, trail | _request_id(request))
     done = await while_connected(request, messages.complete(principal, asked))
-    trail = trail_headers(target=done.target.id, attempts=done.attempts, cost_nusd=done.cost_nusd)
+    trail = trail_of(done, done.cost_nusd)
     return JsonAnswer(done.reply.body, trail | _request_id(request))
 
 

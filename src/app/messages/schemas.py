@@ -14,9 +14,10 @@ import msgspec
 
 from app.errors import InvalidRequest
 from app.http.body import decode_object, read_field
+from app.llm.caching import NEVER
 from app.llm.transports.anthropic_wire import BETAS_FIELD
 from app.messages.model import MessagesRequest
-from app.model_calls import WISHES, wishes_of
+from app.model_calls import WISHES, cache_wish_of, wishes_of
 
 BETA_HEADER = b"anthropic-beta"
 
@@ -24,6 +25,9 @@ MAX_BETAS_BYTES = 4096
 """Of the header: a name has 40 bytes at most, and no client turns on a hundred."""
 
 _BETA = re.compile(r"[A-Za-z0-9._-]+")
+
+_SAID = frozenset({"text", "image", "document", "thinking", "redacted_thinking"})
+"""Blocks that are no tool's."""
 
 Object = dict[str, msgspec.Raw]
 
@@ -39,6 +43,11 @@ class Message(msgspec.Struct, frozen=True):
 
     role: Literal["user", "assistant", "system"]
     content: str | list[Typed]
+
+    @property
+    def is_of_tool(self) -> bool:
+        """Results of tools, and calls of them, whose results follow."""
+        return not isinstance(self.content, str) and any(block.type not in _SAID for block in self.content)
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -114,6 +123,7 @@ def read_messages_request(
         raise InvalidRequest("messages must hold at least one message", param="messages", code="missing_field")
     if not is_count and bytes(fields.get("max_tokens", b"null")) == b"null":
         raise InvalidRequest("max_tokens is missing", param="max_tokens", code="missing_field")
+    wish = cache_wish_of(fields)
     passed = {name: value for name, value in fields.items() if name not in WISHES}
     if betas := _betas(headers):
         passed[BETAS_FIELD] = msgspec.Raw(msgspec.json.encode(betas))
@@ -122,6 +132,7 @@ def read_messages_request(
         fields=passed,
         stream=(read_field(fields, "stream", bool) or False) and not is_count,
         wishes=wishes_of(fields),
+        cache=NEVER if any(message.is_of_tool for message in messages) else wish,
         deadline_s=deadline_s,
     )
 

@@ -15,6 +15,7 @@ from app.llm.model import Call, Plan, Target
 from app.llm.routing import Router
 from app.messages.counting import input_tokens_of
 from app.messages.model import MessagesRequest
+from app.response_cache.service import CachedChain
 from plugins.contract.principal import Principal
 
 logger = logging.getLogger("llm")
@@ -32,17 +33,18 @@ class Counting(Protocol):
 class MessagesService:
     """Plans the request and calls the chain. Raises: ModelNotFound, InvalidRequest, or what the chain raises."""
 
-    def __init__(self, *, router: Router, chain: Chain, counting: Counting | None = None) -> None:
+    def __init__(self, *, router: Router, chain: Chain, answers: CachedChain, counting: Counting | None = None) -> None:
         """`counting`: for targets that speak Anthropic's own wire."""
         self._router = router
         self._chain = chain
+        self._answers = answers
         self._counting = counting
 
     async def complete(self, principal: Principal, request: MessagesRequest) -> Completed:
-        return await self._chain.complete(_call(principal, request), self._plan(principal, request))
+        return await self._answers.complete(_call(principal, request), self._plan(principal, request), request.cache)
 
     async def stream(self, principal: Principal, request: MessagesRequest) -> Streamed:
-        return await self._chain.stream(_call(principal, request), self._plan(principal, request))
+        return await self._answers.stream(_call(principal, request), self._plan(principal, request), request.cache)
 
     async def count(self, principal: Principal, request: MessagesRequest) -> int:
         """Input tokens, by the vendor that would be asked first, if it counts; else estimated.

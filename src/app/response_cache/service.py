@@ -111,7 +111,14 @@ class CachedChain:
         if policy is None or (asked := canonical(call.fields)) is None:
             return None
         how = "stream" if call.stream else "whole"
-        parts = (call.endpoint, how, call.alias, who(policy.scope, call), *fingerprints(plan), asked)
+        parts: tuple[str | bytes, ...] = (
+            call.endpoint,
+            how,
+            call.alias,
+            who(policy.scope, call),
+            *fingerprints(plan),
+            asked,
+        )
         return Entry(self._cache.create_key(TenantId(call.tenant_id), SHAPE, parts), policy)
 
     async def _found(self, entry: Entry, call: Call, plan: Plan) -> tuple[Kept, Target] | None:

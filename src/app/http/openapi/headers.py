@@ -21,9 +21,15 @@ HEADERS: Mapping[str, Header] = {
     ),
     "x-wattos-target": _header("Who answered: the target of the alias' chain.", _TEXT),
     "x-wattos-attempts": _header("Calls to targets that this answer took.", _COUNT),
-    "x-wattos-cost-nusd": _header("Cost in nano-dollars. Absent on streams, and where the price is not known.", _COUNT),
+    "x-wattos-cost-nusd": _header(
+        "Cost in nano-dollars. Absent on streams, unless from the cache, and where the price is not known.", _COUNT
+    ),
     "x-wattos-cache": _header(
         "Where the answer came from.", {"type": "string", "enum": ["hit", "semantic", "miss", "off"]}
+    ),
+    "x-wattos-saved-nusd": _header(
+        "What this answer from the cache cost, in nano-dollars, when a target gave it. Absent where that is not known.",
+        _COUNT,
     ),
     "idempotent-replayed": _header(
         "`true`: this is the answer to an earlier request with this `Idempotency-Key`; nothing was done.",
@@ -50,6 +56,9 @@ RATE = tuple(name for name in HEADERS if name.startswith("x-ratelimit-"))
 
 TRAIL = ("x-wattos-target", "x-wattos-attempts", "x-wattos-cost-nusd")
 """Of every model call."""
+
+CACHED = ("x-wattos-cache", "x-wattos-saved-nusd")
+"""Of those whose answers may be given again."""
 
 
 def references(names: tuple[str, ...]) -> dict[str, dict[str, str]]:
