@@ -11,7 +11,7 @@ from plugins.observability.plugin import ObservabilityPlugin
 
 LABELS = {
     "check": "a dependency's name: as many as this process depends on ([HEALTH.md](HEALTH.md))",
-    "dependency": "a target's id: as many as the configuration names",
+    "dependency": "a target's id, or the name of what else is guarded: as many as the configuration names",
     "target": "a target's id: as many as the configuration names",
     "kind": "of tokens `input`, `output`; of a limit `requests`, `tokens`, `concurrency`",
     "scope": "whose a limit is: `tenant`, `user`, `key`, `address`",
@@ -23,6 +23,7 @@ LABELS = {
     "operation": "see the description: a bounded set",
     "result": "see the description: a bounded set",
     "state": "see the description: a bounded set",
+    "reason": "see the description: a bounded set",
     "percent": "`50`, `80`, `100`",
     "webhook": "how it went: `sent`, `failed`, `given_up`, `none`",
     "version": "this release",

@@ -111,3 +111,26 @@ async def test_states_are_of_a_bounded_set(guard: Guard) -> None:
     await guard.call("a", attempt, retry=True)
     assert set(guard.states()) <= {"a"}
     assert set(guard.states().values()) <= {"closed", "open", "half_open"}
+
+
+async def test_a_deadline_far_off_and_news_of_recovery_change_nothing(guard: Guard) -> None:
+    """Of a dependency that was never called, too."""
+    guard.recovered("a")
+
+    async def attempt() -> str:
+        return "ok"
+
+    deadline_s = asyncio.get_running_loop().time() + 1000
+    assert await guard.call("a", attempt, retry=True, deadline_s=deadline_s) == "ok"
+    guard.recovered("a")
+    assert await guard.call("a", attempt, retry=False, deadline_s=deadline_s) == "ok"
+
+
+async def test_a_deadline_in_the_past_still_allows_the_first_attempt(guard: Guard) -> None:
+    """Cutting it short is the caller's: the guard only never waits past it."""
+
+    async def attempt() -> str:
+        raise RetryableError("down")
+
+    with pytest.raises(RetryableError, match="down"):
+        await guard.call("a", attempt, retry=True, deadline_s=0.0)

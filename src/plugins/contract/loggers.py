@@ -27,7 +27,7 @@ OWN = (
         "metrics",
         "plugins",
     ),
-    *("process", "runtime", "security", "server", "upkeep", "wattos"),
+    *("process", "resilience", "runtime", "security", "server", "upkeep", "wattos"),
 )
 """What our loggers' names begin with. They alone write below info: at debug vendors' libraries write whole prompts."""
 

@@ -2,8 +2,9 @@
 
 purgatory's `Context` keeps the state, counts the failures in a row and decides every transition. Ours are the clock
 (its own is the wall clock, not injectable), the monitoring period, one probe at a time (it lets all callers through),
-a fresh exception for each refusal (it raises one shared object), and whose outcome counts: cancellation and errors that
-are not the dependency's neither open nor close (its context manager takes them for failures, or excluded for success).
+a fresh exception for each refusal (it raises one shared object), whose outcome counts (cancellation and errors that
+are not the dependency's neither open nor close; its context manager takes them for failures, or excluded for success),
+and what operators and other replicas say.
 """
 
 from __future__ import annotations
@@ -17,15 +18,19 @@ import msgspec
 from purgatory.domain.messages.events import ContextChanged
 from purgatory.domain.model import Context
 
-from plugins.contract.errors import CircuitOpen, RetryableError
+from plugins.contract.breakers import BreakerState, BreakerStatus, Forced
+from plugins.contract.errors import CircuitOpen, Overloaded, RetryableError
 
 T = TypeVar("T")
-State = Literal["closed", "open", "half_open"]
+Cause = Literal["outcome", "background", "operator", "replica"]
+"""A call's; somebody asked the dependency in the background and was answered; an operator; another replica told."""
 
-_STATES: dict[str, State] = {"closed": "closed", "opened": "open", "half-opened": "half_open"}
+_STATES: dict[str, BreakerState] = {"closed": "closed", "opened": "open", "half-opened": "half_open"}
 _WHILE_PROBING_RETRY_AFTER_S = 1.0  # a probe is one call: most are over within a second or so
+_UNCOUNTED = -1  # no term: while forced, no outcome counts
 
-Listener = Callable[[str, State], None]
+REFUSALS = (CircuitOpen, Overloaded)
+"""Retryable, but nothing was begun: they say nothing about the dependency, and asking again at once is no use."""
 
 
 class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,107 +41,203 @@ class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     monitoring_period_s: float
 
 
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One transition, as it shows: while forced, only forcing changes anything."""
+
+    name: str
+    state: BreakerState
+    forced: Forced | None
+    cause: Cause
+
+
+Listener = Callable[[Change], None]
+
+
 class Breaker:
-    """One dependency's circuit, for one event loop. `on_change` hears name and new state of each transition."""
+    """One dependency's circuit, for one event loop. `on_change` hears of each transition, once."""
 
     def __init__(self, name: str, policy: BreakerPolicy, clock: Callable[[], float], on_change: Listener) -> None:
         """`clock`: monotonic seconds."""
-        self._name = name
-        self._policy = policy
+        self.name = name
+        self.policy = policy
+        self.state: BreakerState = "closed"
+        """As it shows: `forced`, or what outcomes made of it."""
+        self.forced: Forced | None = None
+        self.forced_at_s = -math.inf
+        """When an operator last forced it or set it free, here or elsewhere."""
+        self.settled_at_s = -math.inf
+        """When it last opened or closed for good, here or elsewhere. Half-open is neither."""
+        self.open_until_s = -math.inf
         self._clock = clock
         self._on_change = on_change
         self._context = self._closed_context(0)
         self._failed_at_s: deque[float] = deque()
-        self._opened_at_s = -math.inf
+        self._succeeded_at_s = -math.inf
         self._probing_since_s: float | None = None
         self._term = 0
         """Grows with each transition and each probe: an outcome counts only in the term in which its call began."""
 
     @property
-    def state(self) -> State:
-        return _STATES[self._context.state]
+    def status(self) -> BreakerStatus:
+        return BreakerStatus(
+            state=self.state,
+            forced=self.forced,
+            n_failures=sum(at_s > self._clock() - self.policy.monitoring_period_s for at_s in self._failed_at_s),
+            retry_after_s=self._wait_s() if self.forced is None else None,
+        )
 
     async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Raises: CircuitOpen when nothing was sent; else whatever `attempt` raised, of which only a RetryableError
-        counts as the dependency's failure."""
-        term = self._admit()
+        """Raises: CircuitOpen when nothing was sent; else whatever `attempt` raised."""
+        term = self.admit()
         try:
             result = await attempt()
-        except RetryableError as exc:
-            if isinstance(exc, CircuitOpen):  # another breaker's, further in: says nothing about this dependency
-                self._release(term)
-            else:
-                self._failed(term, exc)
+        except BaseException as exc:
+            self.settle(term, exc)
             raise
-        except BaseException:
-            self._release(term)
-            raise
-        self._succeeded(term)
+        self.settle(term)
         return result
 
-    def _admit(self) -> int:
-        now_s = self._clock()
-        match self.state:
-            case "closed":
-                return self._term
-            case "open":
-                wait_s = self._opened_at_s + self._policy.reset_timeout_s - now_s
-                if wait_s > 0:
-                    raise self._refusal(wait_s)
-                self._context.handle_new_request()  # open → half-open
-                self._announce()
-            case "half_open":
-                since_s = self._probing_since_s
-                # A probe that hangs must not close the way for good: after a reset time-out another one may go.
-                if since_s is not None and now_s < since_s + self._policy.reset_timeout_s:
-                    raise self._refusal(_WHILE_PROBING_RETRY_AFTER_S)
-        self._probing_since_s = now_s
+    def admit(self) -> int:
+        """Begin a call: its term, for `settle`, which must be told however it ends. Raises: CircuitOpen."""
+        if self.forced is not None:
+            if self.forced == "open":
+                raise CircuitOpen(f"{self.name} is switched off by an operator")
+            return _UNCOUNTED
+        if self.state == "closed":
+            return self._term
+        wait_s = self._wait_s()
+        if wait_s is not None:
+            raise CircuitOpen(f"{self.name} has failed repeatedly and is not called for now", retry_after_s=wait_s)
+        if self.state == "open":
+            self._context.handle_new_request()  # open → half-open
+            self._announce("outcome")
+        self._probing_since_s = self._clock()
         self._term += 1
         return self._term
 
-    def _succeeded(self, term: int) -> None:
+    def settle(self, term: int, exc: BaseException | None = None) -> None:
+        """How a call ended. Only a RetryableError that is none of `REFUSALS` is the dependency's failure."""
         if term != self._term:
             return
+        if exc is None:
+            self._succeeded_at_s = self._clock()
+            if self._failed_at_s or self.state != "closed":
+                self._close("outcome")
+        elif isinstance(exc, RetryableError) and not isinstance(exc, REFUSALS):
+            self._failed(exc)
+        else:
+            self._probing_since_s = None
+
+    def recovered(self) -> None:
+        """It was answered in the background: open → half-open → closed at once. What is forced stays."""
+        if self.forced is None and self.state != "closed":
+            if self.state == "open":
+                self._context.handle_new_request()
+                self._announce("background")
+            self._close("background")
+
+    def reset(self) -> None:
+        """Closed, with no failure behind it, and forced to nothing."""
+        self._force(None, self._clock(), "operator")
+
+    def force(self, state: Forced | None) -> None:
+        """None: by its outcomes again, with none behind it."""
+        if state is None and self.forced is None:
+            self.forced_at_s = self._clock()  # elsewhere it may still be
+            return
+        self._force(state, self._clock(), "operator")
+
+    def follow_forced(self, state: Forced | None, *, at_s: float) -> None:
+        """An operator did so at another replica. Whatever was said last holds."""
+        if at_s > self.forced_at_s:
+            if state == self.forced:
+                self.forced_at_s = at_s
+            else:
+                self._force(state, at_s, "replica")
+
+    def follow_open(self, *, at_s: float, until_s: float) -> None:
+        """Another replica's opened. Unless we heard better of the dependency since, or ask it just now."""
+        is_news = at_s > max(self.settled_at_s, self._succeeded_at_s)
+        if self.forced is None and self.state != "half_open" and is_news and until_s > self._clock():
+            self.settled_at_s = at_s
+            # A clock that was set must not close the way for longer than our own outcomes would.
+            self.open_until_s = min(until_s, self._clock() + self.policy.reset_timeout_s)
+            if self.state == "closed":
+                self._context = Context(self.name, self.policy.failure_threshold, -math.inf, state="opened")
+                self._moved("replica")
+
+    def follow_closed(self, *, at_s: float) -> None:
+        """Another replica's closed, and ours opened before that."""
+        if self.forced is None and self.state != "closed" and at_s > self.settled_at_s:
+            self._context = self._closed_context(0)
+            self._failed_at_s.clear()
+            self.settled_at_s = at_s
+            self._moved("replica")
+
+    def _wait_s(self) -> float | None:
+        """How long nobody is let through from now on; None: somebody is."""
+        now_s = self._clock()
+        if self.state == "open":
+            return self.open_until_s - now_s if now_s < self.open_until_s else None
+        # A probe that hangs must not close the way for good: after a reset time-out another one may go.
+        since_s = self._probing_since_s
+        if self.state == "half_open" and since_s is not None and now_s < since_s + self.policy.reset_timeout_s:
+            return _WHILE_PROBING_RETRY_AFTER_S
+        return None
+
+    def _close(self, cause: Cause) -> None:
         self._failed_at_s.clear()
         self._context.handle_end_request()  # half-open → closed; when closed, the row of failures ends
-        self._announce()
+        self._announce(cause)
 
-    def _failed(self, term: int, exc: RetryableError) -> None:
-        if term != self._term:
-            return
+    def _failed(self, exc: RetryableError) -> None:
         if self.state == "closed":
             self._forget_old_failures()
         self._context.handle_exception(exc)  # half-open → open; closed → open when the row is long enough
-        if self.state == "open":
-            self._opened_at_s = self._clock()
-            self._failed_at_s.clear()
-        self._announce()
+        self._announce("outcome")
 
-    def _release(self, term: int) -> None:
-        if term == self._term:
-            self._probing_since_s = None
+    def _force(self, state: Forced | None, at_s: float, cause: Cause) -> None:
+        shown = (self.state, self.forced)
+        self.forced, self.forced_at_s, self.settled_at_s = state, at_s, at_s
+        self._context = self._closed_context(0)
+        self._failed_at_s.clear()
+        self._begin_term()
+        if shown != (self.state, self.forced):
+            self._tell(cause)
 
     def _forget_old_failures(self) -> None:
         """Count this failure, and drop those before the monitoring period, which purgatory knows nothing of."""
         now_s = self._clock()
         n_before = len(self._failed_at_s)
-        while self._failed_at_s and self._failed_at_s[0] <= now_s - self._policy.monitoring_period_s:
+        while self._failed_at_s and self._failed_at_s[0] <= now_s - self.policy.monitoring_period_s:
             self._failed_at_s.popleft()
         if len(self._failed_at_s) < n_before:
             self._context = self._closed_context(len(self._failed_at_s))
         self._failed_at_s.append(now_s)
 
-    def _announce(self) -> None:
+    def _announce(self, cause: Cause) -> None:
         """purgatory leaves a message for each thing that happened; a transition begins a new term."""
+        if not self._context.messages:
+            return
         messages, self._context.messages = self._context.messages, []
         if any(isinstance(message, ContextChanged) for message in messages):
-            self._term += 1
-            self._probing_since_s = None
-            self._on_change(self._name, self.state)
+            self._moved(cause)
 
-    def _refusal(self, retry_after_s: float) -> CircuitOpen:
-        return CircuitOpen(f"{self._name} has failed repeatedly and is not called for now", retry_after_s=retry_after_s)
+    def _moved(self, cause: Cause) -> None:
+        self._begin_term()
+        if cause != "replica" and self.state != "half_open":
+            self.settled_at_s = self._clock()
+            self.open_until_s = self.settled_at_s + self.policy.reset_timeout_s
+        self._tell(cause)
+
+    def _begin_term(self) -> None:
+        self.state = self.forced or _STATES[self._context.state]
+        self._term += 1
+        self._probing_since_s = None
+
+    def _tell(self, cause: Cause) -> None:
+        self._on_change(Change(name=self.name, state=self.state, forced=self.forced, cause=cause))
 
     def _closed_context(self, n_failures: int) -> Context:
-        # The endless negative time-to-live leaves the time of the probe to us: see `_admit`.
-        return Context(self._name, self._policy.failure_threshold, -math.inf, failure_count=n_failures)
+        # The endless negative time-to-live leaves the time of the probe to us: see `_wait_s`.
+        return Context(self.name, self.policy.failure_threshold, -math.inf, failure_count=n_failures)

@@ -62,4 +62,15 @@ class ResilienceSettings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-SETTINGS = (SettingsGroup("resilience", ResilienceSettings),)
+class ProtectionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`PLUGINS_RESILIENCE_…`: against more than can be borne."""
+
+    retry_budget_percent: Annotated[int, Meta(ge=0, le=100, extra={"unit": "%"})] = 20
+    """Retries in a minute per dependency, in percent of its calls, so that they make no outage worse. Ten a minute are
+    always allowed: what five failing calls retry with the defaults, and five failures open the breaker."""
+
+
+SETTINGS = (
+    SettingsGroup("resilience", ResilienceSettings),
+    SettingsGroup("resilience", ProtectionSettings, "PLUGINS_RESILIENCE_"),
+)

@@ -1,4 +1,4 @@
-"""The `Guard` port: a breaker a dependency, made on first use, and retries around it."""
+"""The `Guard` port: a breaker a dependency, made on first use, and retries around it, as many as its budget allows."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Self, TypeVar, get_args
+from typing import Self, TypeVar
 
 from plugins.contract.errors import CircuitOpen
 from plugins.contract.nulls import NullInstrument, NullMeter
 from plugins.contract.ports import Counter, Meter
-from plugins.resilience.breaker import Breaker, BreakerPolicy, State
+from plugins.resilience.breaker import Breaker, BreakerPolicy
+from plugins.resilience.budget import RetryBudget
+from plugins.resilience.circuits import Circuits
 from plugins.resilience.retry import Retry, RetryPolicy
 
 T = TypeVar("T")
 
-STATES: tuple[State, ...] = get_args(State)
 _NOTHING: Counter = NullInstrument()
 
 
@@ -32,23 +33,17 @@ class ResilientGuard:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         uniform: Callable[[], float] = random.random,
     ) -> None:
-        self._policy = breaker
+        """`clock`: the event loop's seconds, which are the monotonic ones."""
+        self.circuits = Circuits(breaker, clock)
         self._clock = clock
-        self._retry = Retry(retry, sleep=sleep, random=uniform)
-        self._breakers: dict[str, Breaker] = {}
+        self._retry = Retry(retry, clock=clock, sleep=sleep, random=uniform)
+        self._budget_ratio = retry.budget_ratio
+        self._budgets: dict[str, RetryBudget] = {}
         self.observe_with(NullMeter())
 
     def observe_with(self, meter: Meter) -> None:
         """The guard is given before the meter is known; calls before this are not counted."""
-        labels = ("dependency", "state")
-        self._states = meter.gauge(
-            "circuit_breaker_state",
-            "1 for the state that the breaker is in, 0 for the others; from the first call on.",
-            labels,
-        )
-        self._changes = meter.counter(
-            "circuit_breaker_state_changes_total", "Breakers' transitions to a state.", labels
-        )
+        self.circuits.observe_with(meter)
         self._refusals = meter.counter(
             "circuit_breaker_refusals_total", "Calls that an open breaker did not let through.", ("dependency",)
         )
@@ -57,54 +52,81 @@ class ResilientGuard:
         self._retried = meter.counter(
             "retry_outcomes_total", "Calls that were tried more than once, by how they ended.", labels
         )
+        self._forgone = meter.counter(
+            "retry_refusals_total",
+            "Retries that were not made: their wait would have passed the call's deadline (deadline), or the"
+            " dependency had its share of retries already (budget).",
+            ("dependency", "reason"),
+        )
 
     async def call(
         self, name: str, attempt: Callable[[], Awaitable[T]], *, retry: bool, deadline_s: float | None = None
     ) -> T:
-        breaker = self._breakers.get(name) or self._new_breaker(name)
+        breaker = self.circuits.known.get(name) or self.circuits.of(name)
+        budget = self._budgets.get(name) or self._new_budget(name)
         if not retry:
-            return await self._counting_refusals(name, breaker, attempt)
+            return await self._sent(breaker, budget, attempt)
         n_attempts = 0
 
         async def once() -> T:
             nonlocal n_attempts
             n_attempts += 1
-            counts = self._attempts if n_attempts > 1 else _NOTHING
-            with _Counted(counts, name, failed="failed", succeeded="succeeded"):
-                return await self._counting_refusals(name, breaker, attempt)
+            if n_attempts == 1:
+                return await self._sent(breaker, budget, attempt)
+            with _Counted(self._attempts, name, failed="failed", succeeded="succeeded"):
+                return await self._sent(breaker, None, attempt)
 
         with _Counted(_NOTHING, name, failed="gave_up", succeeded="recovered") as whole:
             try:
-                return await self._retry.run(once, worth_it=lambda: breaker.state != "open")
+                return await self._retry.run(
+                    once,
+                    worth_it=lambda: breaker.state != "open",
+                    granted=budget.take,
+                    deadline_s=deadline_s,
+                    forgone=lambda reason: self._forgone.add(1, name, reason),
+                )
             finally:
                 if n_attempts > 1:
                     whole.counter = self._retried
 
     def states(self) -> Mapping[str, str]:
-        return {name: breaker.state for name, breaker in self._breakers.items()}
+        return {name: breaker.state for name, breaker in self.circuits.known.items()}
 
     def recovered(self, name: str) -> None:
-        raise NotImplementedError
+        breaker = self.circuits.known.get(name)
+        if breaker is not None:
+            breaker.recovered()
 
-    async def _counting_refusals(self, name: str, breaker: Breaker, attempt: Callable[[], Awaitable[T]]) -> T:
+    def admit(self, name: str) -> tuple[Breaker, int]:
+        """For what is no function to call: its breaker, and the term to settle it with. Raises: CircuitOpen."""
+        breaker = self.circuits.of(name)
+        term = self._admitted(breaker)
+        (self._budgets.get(name) or self._new_budget(name)).called()
+        return breaker, term
+
+    async def _sent(self, breaker: Breaker, budget: RetryBudget | None, attempt: Callable[[], Awaitable[T]]) -> T:
+        """`budget`: of a first attempt, which counts as a call. What is refused does not."""
+        term = self._admitted(breaker)
+        if budget is not None:
+            budget.called()
         try:
-            return await breaker.run(attempt)
+            result = await attempt()
+        except BaseException as exc:
+            breaker.settle(term, exc)
+            raise
+        breaker.settle(term)
+        return result
+
+    def _admitted(self, breaker: Breaker) -> int:
+        try:
+            return breaker.admit()
         except CircuitOpen:
-            self._refusals.add(1, name)
+            self._refusals.add(1, breaker.name)
             raise
 
-    def _new_breaker(self, name: str) -> Breaker:
-        breaker = self._breakers[name] = Breaker(name, self._policy, self._clock, self._changed)
-        self._show(name, breaker.state)
-        return breaker
-
-    def _changed(self, name: str, state: State) -> None:
-        self._changes.add(1, name, state)
-        self._show(name, state)
-
-    def _show(self, name: str, current: State) -> None:
-        for state in STATES:
-            self._states.set(float(state == current), name, state)
+    def _new_budget(self, name: str) -> RetryBudget:
+        budget = self._budgets[name] = RetryBudget(self._budget_ratio, self._clock)
+        return budget
 
 
 class _Counted:

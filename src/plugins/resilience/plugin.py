@@ -11,7 +11,7 @@ from plugins.contract.capabilities import Capabilities
 from plugins.contract.env import load_settings
 from plugins.contract.plugin import GatewayPlugin
 from plugins.contract.settings import SettingsGroup
-from plugins.resilience.config import SETTINGS, ResilienceSettings
+from plugins.resilience.config import SETTINGS, ProtectionSettings, ResilienceSettings
 from plugins.resilience.guard import ResilientGuard
 
 
@@ -20,8 +20,10 @@ class ResiliencePlugin(GatewayPlugin):
 
     name = "resilience"
 
-    def __init__(self, settings: ResilienceSettings) -> None:
-        self._guard = ResilientGuard(settings.breaker, settings.retry)
+    def __init__(self, settings: ResilienceSettings, protection: ProtectionSettings | None = None) -> None:
+        protection = protection or ProtectionSettings()
+        retry = replace(settings.retry, budget_ratio=protection.retry_budget_percent / 100)
+        self._guard = ResilientGuard(settings.breaker, retry)
 
     @classmethod
     def settings(cls) -> tuple[SettingsGroup, ...]:
@@ -29,10 +31,12 @@ class ResiliencePlugin(GatewayPlugin):
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
-        return cls(load_settings(ResilienceSettings, env))
+        return cls(
+            load_settings(ResilienceSettings, env), load_settings(ProtectionSettings, env, prefix="PLUGINS_RESILIENCE_")
+        )
 
     def contribute(self, capabilities: Capabilities) -> Capabilities:
-        return replace(capabilities, guard=self._guard)
+        return replace(capabilities, guard=self._guard, breakers=self._guard.circuits)
 
     def bind(self, capabilities: Capabilities) -> None:
         self._guard.observe_with(capabilities.meter)

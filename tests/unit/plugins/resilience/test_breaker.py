@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from plugins.contract.errors import AuthenticationFailed, CircuitOpen, RetryableError
-from plugins.resilience.breaker import Breaker, BreakerPolicy, State
+from plugins.contract.errors import AuthenticationFailed, CircuitOpen, Overloaded, RetryableError
+from plugins.resilience.breaker import Breaker, BreakerPolicy, Change
 from unit.plugins.harness import FakeClock, eventually
 
 pytestmark = pytest.mark.requirement("RES-1")
@@ -21,9 +21,13 @@ class Circuit:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.changes: list[State] = []
-        self.breaker = Breaker("a", POLICY, self.clock, lambda _, state: self.changes.append(state))
+        self.told: list[Change] = []
+        self.breaker = Breaker("a", POLICY, self.clock, self.told.append)
         self.n_sent = 0
+
+    @property
+    def changes(self) -> list[str]:
+        return [change.state for change in self.told]
 
     async def fail(self, exc: BaseException | None = None) -> None:
         failure = exc or RetryableError("down")
@@ -173,7 +177,9 @@ async def test_cancellations_never_open() -> None:
     assert circuit.breaker.state == "closed"
 
 
-@pytest.mark.parametrize("exc", [AuthenticationFailed("no"), ValueError("bug"), CircuitOpen("another breaker's")])
+@pytest.mark.parametrize(
+    "exc", [AuthenticationFailed("no"), ValueError("bug"), CircuitOpen("another breaker's"), Overloaded("full")]
+)
 async def test_errors_that_are_not_the_dependencys_neither_open_nor_close(exc: Exception) -> None:
     """A refused request, a bug of ours, a refusal further in: in closed they do not count, in half-open they free
     the probe's place."""

@@ -9,7 +9,7 @@ import pytest
 
 from plugins.contract.capabilities import Capabilities
 from plugins.contract.env import load_settings
-from plugins.contract.errors import AuthenticationFailed, CircuitOpen, RetryableError, SettingsError
+from plugins.contract.errors import AuthenticationFailed, CircuitOpen, Overloaded, RetryableError, SettingsError
 from plugins.resilience.config import ResilienceSettings
 from plugins.resilience.guard import ResilientGuard
 from plugins.resilience.plugin import ResiliencePlugin
@@ -45,8 +45,11 @@ class World:
         )
         self.guard.observe_with(self.meter)
 
-    async def call(self, dependency: Dependency, *, retry: bool = True, name: str = "a") -> str:
-        return await self.guard.call(name, dependency, retry=retry)
+    async def call(
+        self, dependency: Dependency, *, retry: bool = True, name: str = "a", within_s: float | None = None
+    ) -> str:
+        deadline_s = None if within_s is None else self.clock() + within_s
+        return await self.guard.call(name, dependency, retry=retry, deadline_s=deadline_s)
 
 
 async def test_a_failure_is_tried_again_with_growing_waits() -> None:
@@ -88,7 +91,7 @@ async def test_nothing_is_tried_again_unless_the_caller_allows() -> None:
     assert world.clock.slept_s == []
 
 
-@pytest.mark.parametrize("exc", [AuthenticationFailed("no"), ValueError("bug"), CircuitOpen("further in")])
+@pytest.mark.parametrize("exc", [AuthenticationFailed("no"), ValueError("bug"), CircuitOpen("in"), Overloaded("in")])
 async def test_errors_that_would_come_again_are_not_tried_again(exc: Exception) -> None:
     """Only what is retryable, and never a refusal."""
     world, dependency = World(), Dependency(exc)
@@ -111,6 +114,60 @@ async def test_the_call_is_given_up_when_retry_after_is_over_the_maximum() -> No
         await world.call(dependency)
     assert dependency.n_calls == 1
     assert world.clock.slept_s == []
+
+
+async def test_no_wait_ends_past_the_deadline() -> None:
+    """The last failure is raised at once: somebody else may still be asked."""
+    world, dependency = World(), Dependency(down(), down())
+    assert await world.call(dependency, within_s=3.001) == "ok"
+    world, dependency = World(), Dependency(down(), mine := down())
+    with pytest.raises(RetryableError) as caught:
+        await world.call(dependency, within_s=3.0)
+    assert caught.value is mine
+    assert world.clock.slept_s == [1.0]
+    assert world.meter.total["retry_refusals_total", "a", "deadline"] == 1
+
+
+async def test_retry_after_is_never_waited_for_past_the_deadline() -> None:
+    """However patient the settings are."""
+    world, dependency = World(), Dependency(down(7.0))
+    with pytest.raises(RetryableError):
+        await world.call(dependency, within_s=7.0)
+    assert world.clock.slept_s == []
+
+
+async def test_retries_are_a_share_of_the_calls() -> None:
+    """A hundred calls that fail: twenty retries, not two hundred; a minute later there are some again."""
+    env = {"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "1000", "RETRY_INITIAL_DELAY": "0"}
+    world, n_sent = World(env), 0
+    for _ in range(100):
+        with pytest.raises(RetryableError):
+            await world.call(dependency := Dependency(*(down() for _ in range(3))))
+        n_sent += dependency.n_calls
+    assert n_sent == 120
+    assert world.meter.total["retry_refusals_total", "a", "budget"] == 95
+    assert await world.call(Dependency(down()), name="b") == "ok"
+    world.clock.now_s += 61
+    assert await world.call(Dependency(down())) == "ok"
+
+
+async def test_refused_calls_earn_no_retries() -> None:
+    """Else an outage would be paid back in retries."""
+    env = {"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "1", "RETRY_INITIAL_DELAY": "0", "CIRCUIT_BREAKER_RESET_TIMEOUT": "1"}
+    world = World(env)
+    with pytest.raises(RetryableError):
+        await world.call(Dependency(down()))
+    for _ in range(1000):
+        with pytest.raises(CircuitOpen):
+            await world.call(Dependency())
+    world.guard.recovered("a")
+    n_retried = 0
+    for _ in range(20):
+        world.guard.circuits.force("a", "closed")
+        dependency = Dependency(down())
+        await asyncio.gather(world.call(dependency), return_exceptions=True)
+        n_retried += dependency.n_calls - 1
+    assert n_retried == 10
 
 
 async def test_no_wait_follows_the_failure_that_opened_the_circuit() -> None:
