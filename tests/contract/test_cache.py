@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import uuid
 from collections.abc import Callable
@@ -69,9 +70,65 @@ async def test_one_tenants_answer_is_never_anothers(keeping: Cache) -> None:
     assert await keeping.get(keeping.create_key(ONE, "chat", ["", "a"])) is None
 
 
+async def test_get_or_set_gives_what_is_kept_or_what_is_produced(cache: Cache) -> None:
+    """None at all included; what the producer raises is raised, and the next asks it again."""
+    key, values = cache.create_key(ONE, "n", ["a"]), [b"", b"later"]
+
+    async def failing() -> bytes:
+        raise ValueError("not kept")
+
+    async def produce() -> bytes:
+        return values.pop(0)
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not kept"):
+            await cache.get_or_set(key, failing, ttl_s=60, stale_s=60, tags=["t"])
+    assert await cache.get_or_set(key, produce, ttl_s=60) == b""
+    assert await cache.get_or_set(key, produce, ttl_s=60) in (b"", b"later")
+
+
+async def test_a_dropped_tag_takes_all_with_it_that_was_set_under_it(cache: Cache) -> None:
+    """Whichever way it was set; and what is set afterwards is kept again."""
+    one, other = (cache.create_key(ONE, "n", [name]) for name in "ab")
+
+    async def produce() -> bytes:
+        return b"produced"
+
+    await cache.set(one, b"set", ttl_s=60, tags=["t", "u"])
+    await cache.get_or_set(other, produce, ttl_s=60, tags=["t"])
+    await cache.drop(ONE, "t")
+    assert (await cache.get(one), await cache.get(other)) == (None, None)
+    await cache.set(one, b"again", ttl_s=60, tags=["t"])
+    assert await cache.get(one) in (b"again", None)
+
+
+async def test_a_tag_is_its_tenants_own(keeping: Cache) -> None:
+    """Another tenant's entries under the same name stay."""
+    key = keeping.create_key(ONE, "n", ["a"])
+    await keeping.set(key, b"mine", ttl_s=60, tags=["t"])
+    await keeping.drop(OTHER, "t")
+    await keeping.drop(ONE, "other")
+    assert await keeping.get(key) == b"mine"
+
+
+async def test_of_many_who_ask_at_once_one_producer_runs(keeping: Cache) -> None:
+    """All get what it gives."""
+    n_asked = 0
+
+    async def produce() -> bytes:
+        nonlocal n_asked
+        n_asked += 1
+        await asyncio.sleep(0)
+        return b"made"
+
+    key = keeping.create_key(ONE, "n", ["a"])
+    assert await asyncio.gather(*(keeping.get_or_set(key, produce, ttl_s=60) for _ in range(50))) == [b"made"] * 50
+    assert n_asked == 1
+
+
 def test_the_methods_are_the_ports(cache: Cache) -> None:
     """Names, parameters and their kinds."""
-    for name in ("create_key", "get", "set"):
+    for name in ("create_key", "get", "set", "get_or_set", "drop"):
         port = inspect.signature(getattr(Cache, name)).parameters.values()
         made = inspect.signature(getattr(type(cache), name)).parameters.values()
         assert [(p.name, p.kind) for p in made] == [(p.name, p.kind) for p in port]

@@ -20,3 +20,16 @@ def create_key(tenant_id: TenantId, namespace: str, parts: Sequence[bytes | str]
         digest.update(kind + len(data).to_bytes(8, "big"))
         digest.update(data)
     return f"{tenant_id}:{namespace}:{digest.hexdigest()}"
+
+
+def tag_key(tenant: str, tag: str) -> str:
+    """`<tenant>:<128 bits of SHA-256 in hex>`: of one length and without spaces, whatever the tag holds."""
+    return f"{tenant}:{hashlib.sha256(tag.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
+
+
+def tag_keys(key: str, tags: Sequence[str]) -> tuple[str, ...]:
+    """Of the key's own tenant."""
+    if not tags:
+        return ()
+    tenant = key.partition(":")[0]
+    return tuple(tag_key(tenant, tag) for tag in dict.fromkeys(tags))

@@ -75,6 +75,7 @@ class CachePlugin(GatewayPlugin):
             finally:
                 cleaning.cancel()
                 await asyncio.gather(cleaning, return_exceptions=True)
+                await self._cache.close()
                 if self._shared is not None:
                     await self._shared.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from plugins.contract.nulls import NullSlowLog
 from plugins.contract.ports import Cache, SlowLog
@@ -31,9 +31,28 @@ class TimedCache:
         finally:
             self._slow_log.took("cache", "get", (time.perf_counter() - began_s) * 1000)
 
-    async def set(self, key: str, value: bytes, *, ttl_s: float) -> None:
+    async def set(self, key: str, value: bytes, *, ttl_s: float, tags: Sequence[str] = ()) -> None:
         began_s = time.perf_counter()
         try:
-            await self._cache.set(key, value, ttl_s=ttl_s)
+            await self._cache.set(key, value, ttl_s=ttl_s, tags=tags)
         finally:
             self._slow_log.took("cache", "set", (time.perf_counter() - began_s) * 1000)
+
+    async def get_or_set(
+        self,
+        key: str,
+        produce: Callable[[], Awaitable[bytes]],
+        *,
+        ttl_s: float,
+        stale_s: float = 0.0,
+        tags: Sequence[str] = (),
+    ) -> bytes:
+        """Not timed: most of it is the producer's time."""
+        return await self._cache.get_or_set(key, produce, ttl_s=ttl_s, stale_s=stale_s, tags=tags)
+
+    async def drop(self, tenant_id: TenantId, tag: str) -> None:
+        began_s = time.perf_counter()
+        try:
+            await self._cache.drop(tenant_id, tag)
+        finally:
+            self._slow_log.took("cache", "drop", (time.perf_counter() - began_s) * 1000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -13,39 +14,55 @@ from plugins.cache.memory import ENTRY_OVERHEAD_BYTES, MemoryCache
 from plugins.cache.plugin import CachePlugin
 from plugins.contract.capabilities import Capabilities
 from plugins.contract.errors import SettingsError
+from plugins.contract.principal import TenantId
 from unit.plugins.harness import FakeClock, RecordingMeter, build, eventually, serving
 
 pytestmark = pytest.mark.requirement("PERF-1")
 
-MAX_BYTES = 3 * ENTRY_OVERHEAD_BYTES
+MAX_BYTES = 5 * ENTRY_OVERHEAD_BYTES
+TENANT, OTHER = TenantId(UUID(int=1)), TenantId(UUID(int=2))
 
 operations = st.lists(
-    st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 900), st.floats(-1, 5), st.floats(0, 3)), max_size=40
+    st.tuples(
+        st.sampled_from("abcdefgh"),
+        st.integers(0, 900),
+        st.floats(-1, 5),
+        st.floats(0, 3),
+        st.lists(st.sampled_from("tu"), max_size=1),
+    ),
+    max_size=40,
 )
 
 
 def cache(clock: FakeClock | None = None, *, max_bytes: int = MAX_BYTES, max_entry_bytes: int = 800) -> MemoryCache:
-    return MemoryCache(max_bytes=max_bytes, max_entry_bytes=max_entry_bytes, clock=clock or FakeClock())
+    """Without jitter."""
+    return MemoryCache(
+        max_bytes=max_bytes, max_entry_bytes=max_entry_bytes, clock=clock or FakeClock(), uniform=lambda: 0.0
+    )
 
 
 @given(operations)
-def test_size_never_exceeds_the_bound_and_returns_to_zero(steps: list[tuple[str, int, float, float]]) -> None:
-    """Whatever is stored, replaced or expires: the sum is right, and no book-keeping is left behind."""
+def test_size_never_exceeds_the_bound_and_returns_to_zero(
+    steps: list[tuple[str, int, float, float, list[str]]],
+) -> None:
+    """Whatever is stored, replaced, dropped or expires: the sum is right, and no book-keeping is left behind."""
     clock = FakeClock()
     memory = cache(clock)
 
     async def run() -> None:
-        for key, n_bytes, ttl_s, pause_s in steps:
-            await memory.set(key, b"x" * n_bytes, ttl_s=ttl_s)
+        for key, n_bytes, ttl_s, pause_s, tags in steps:
+            await memory.set(f"{TENANT}:{key}", b"x" * n_bytes, ttl_s=ttl_s, tags=tags)
             assert memory.size_bytes <= MAX_BYTES
-            stored = await memory.get(key)
+            if ttl_s > 4:
+                await memory.drop(TENANT, "t")
+            stored = await memory.get(f"{TENANT}:{key}")
             assert stored is None or len(stored) == n_bytes
             clock.now_s += pause_s
         clock.now_s += 10
         memory.remove_expired()
 
     asyncio.run(run())
-    assert (memory.size_bytes, len(memory), memory._by_expiry_s) == (0, 0, {})
+    assert (memory.size_bytes, len(memory), memory._by_expiry_s, memory._by_tag) == (0, 0, {}, {})
 
 
 async def test_the_least_recently_used_entry_goes_first() -> None:
@@ -93,6 +110,138 @@ async def test_a_value_that_is_too_long_replaces_nothing_but_ends_the_old_one() 
     assert await memory.get("b") == b"1"
 
 
+class Producer:
+    """Gives its values one after the other, and fails when they are used up."""
+
+    def __init__(self, *values: bytes) -> None:
+        self.values = list(values)
+        self.n_asked = 0
+
+    async def __call__(self) -> bytes:
+        self.n_asked += 1
+        if not self.values:
+            raise ValueError("nothing left")
+        return self.values.pop(0)
+
+
+async def test_what_was_set_under_a_tag_goes_with_it() -> None:
+    """With each of its tags; other tags' entries, and other tenants' under the same tag, stay."""
+    memory = cache(max_bytes=100_000)
+    kept = {"a": ["x"], "b": ["x", "y"], "c": ["y"], "d": []}
+    for name, tags in kept.items():
+        await memory.set(memory.create_key(TENANT, name, []), b"1", ttl_s=60, tags=tags)
+        await memory.set(memory.create_key(OTHER, name, []), b"2", ttl_s=60, tags=tags)
+    await memory.drop(TENANT, "x")
+    assert [name for name in kept if await memory.get(memory.create_key(TENANT, name, []))] == ["c", "d"]
+    assert [name for name in kept if await memory.get(memory.create_key(OTHER, name, []))] == list(kept)
+
+
+async def test_a_stale_value_is_given_at_once_while_one_producer_runs() -> None:
+    """For `stale_s` after its time by `get_or_set`, never by `get`; then the new one."""
+    clock = FakeClock()
+    memory, producer = cache(clock), Producer(b"1", b"2")
+
+    async def asked() -> bytes:
+        return await memory.get_or_set("k", producer, ttl_s=10, stale_s=5)
+
+    assert await asked() == b"1"
+    clock.now_s += 10
+    assert await memory.get("k") is None
+    assert [await asked() for _ in range(3)] == [b"1"] * 3
+    await eventually(lambda: memory.look("k") is not None and memory.look("k").value == b"2")  # type: ignore[union-attr]
+    assert await asked() == b"2"
+    assert producer.n_asked == 2
+
+
+async def test_a_producer_that_fails_is_asked_once_a_second_as_long_as_there_is_a_stale_value() -> None:
+    """Nobody sees its failure until the stale time is over."""
+    clock = FakeClock()
+    memory, producer = cache(clock), Producer(b"1")
+
+    async def asked() -> bytes:
+        answer = await memory.get_or_set("k", producer, ttl_s=10, stale_s=5)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return answer
+
+    assert await asked() == b"1"
+    clock.now_s += 10.5
+    assert [await asked() for _ in range(5)] == [b"1"] * 5
+    assert producer.n_asked == 2
+    clock.now_s += 1
+    assert [await asked() for _ in range(5)] == [b"1"] * 5
+    assert producer.n_asked == 3
+    clock.now_s += 5
+    with pytest.raises(ValueError, match="nothing left"):
+        await asked()
+
+
+@given(st.floats(0, 1, exclude_max=True), st.floats(0.1, 1000))
+def test_what_is_produced_ends_up_to_a_tenth_earlier(random: float, ttl_s: float) -> None:
+    """Never later than asked for; so values made together are not made anew together."""
+    clock = FakeClock(0.0)
+    memory = MemoryCache(max_bytes=10_000, max_entry_bytes=100, clock=clock, uniform=lambda: random)
+
+    async def run() -> None:
+        await memory.get_or_set("k", Producer(b"1"), ttl_s=ttl_s)
+        entry = memory.look("k")
+        assert entry is not None
+        assert 0.9 * ttl_s <= entry.fresh_until_s <= ttl_s
+        assert entry.fresh_until_s == pytest.approx(ttl_s * (1 - random / 10))
+
+    asyncio.run(run())
+
+
+async def test_what_is_dropped_while_it_is_produced_is_not_kept() -> None:
+    """It may be made of what was there before. Who asked before gets it; who asks after the drop does not."""
+    memory = cache(max_bytes=100_000)
+    key, go = memory.create_key(TENANT, "n", []), asyncio.Event()
+    producer = Producer(b"new")
+
+    async def slow() -> bytes:
+        await go.wait()
+        return b"old"
+
+    before = asyncio.create_task(memory.get_or_set(key, slow, ttl_s=60, tags=["t"]))
+    await asyncio.sleep(0)
+    await memory.drop(TENANT, "t")
+    assert await memory.get_or_set(key, producer, ttl_s=60, tags=["t"]) == b"new"
+    go.set()
+    assert await before == b"old"
+    assert await memory.get(key) == b"new"
+
+
+steps = st.lists(st.tuples(st.sampled_from(["ask", "get", "drop"]), st.floats(0, 4)), max_size=30)
+
+
+@given(steps)
+def test_whatever_happens_a_value_is_as_old_as_it_may_be(done: list[tuple[str, float]]) -> None:
+    """`get`: within its time; `get_or_set`: with the stale time; neither from before the tag's last drop."""
+    clock = FakeClock(0.0)
+    memory = cache(clock, max_bytes=100_000)
+    key = memory.create_key(TENANT, "n", [])
+
+    async def produce() -> bytes:
+        return str(clock.now_s).encode()
+
+    async def run() -> None:
+        dropped_at_s = -1.0
+        for what, pause_s in done:
+            clock.now_s += pause_s
+            if what == "drop":
+                await memory.drop(TENANT, "t")
+                dropped_at_s = clock.now_s
+            elif what == "ask":
+                made_at_s = float(await memory.get_or_set(key, produce, ttl_s=3, stale_s=2, tags=["t"]))
+                assert made_at_s >= max(dropped_at_s, clock.now_s - 5)
+            elif (found := await memory.get(key)) is not None:
+                assert float(found) >= max(dropped_at_s, clock.now_s - 3)
+            for _ in range(4):
+                await asyncio.sleep(0)
+
+    asyncio.run(run())
+
+
 async def test_every_operation_is_counted_by_its_result() -> None:
     """`cache_operations_total{operation,result}`."""
     clock, meter = FakeClock(), RecordingMeter()
@@ -112,6 +261,30 @@ async def test_every_operation_is_counted_by_its_result() -> None:
         ("cache_operations_total", "get", "hit"): 1,
         ("cache_operations_total", "set", "refused"): 1,
         ("cache_operations_total", "evict", "expired"): 2,
+    }
+
+
+async def test_get_or_set_counts_by_how_the_value_was_come_by() -> None:
+    """Hit, stale, joined, produced or failed; and what a tag took with it."""
+    clock, meter = FakeClock(), RecordingMeter()
+    memory = cache(clock, max_bytes=100_000)
+    memory.observe_with(meter)
+    await memory.get_or_set("k", Producer(b"1"), ttl_s=1, stale_s=9)
+    await memory.get_or_set("k", Producer(), ttl_s=1, stale_s=9)
+    clock.now_s += 1
+    await memory.get_or_set("k", Producer(), ttl_s=1, stale_s=9)
+    await eventually(lambda: meter.total["cache_operations_total", "get_or_set", "failed"] == 1)
+    producer = Producer(b"1")
+    await asyncio.gather(*(memory.get_or_set(f"{TENANT}:", producer, ttl_s=9, tags=["t"]) for _ in range(3)))
+    await memory.drop(TENANT, "t")
+    assert {name[1:]: n for name, n in meter.total.items()} == {
+        ("get_or_set", "hit"): 1,
+        ("get_or_set", "stale"): 1,
+        ("get_or_set", "joined"): 2,
+        ("get_or_set", "produced"): 2,
+        ("get_or_set", "failed"): 1,
+        ("set", "stored"): 2,
+        ("evict", "dropped"): 1,
     }
 
 
