@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Iterator
 from typing import ClassVar
 
+from app.database import engine
 from app.database.engine import Role
 from app.errors import UpstreamMisconfigured
 from app.jobs import store as jobs
 from app.jobs.rescue import STALLED_AFTER_S
 from app.llm.catalog import Catalog
 from app.llm.outcomes import LastOutcomes
+from app.local_models import timed
 from app.local_models.embedder import unavailable
 from app.local_models.supervisor import Phase
 from app.runtime import Runtime
@@ -55,7 +57,14 @@ def checks_of_server(
 
 def _postgres(runtime: Runtime, covered_for_s: float) -> HealthCheck:
     """While it is away, known credentials are still taken for a while."""
-    return HealthCheck(name="postgres", critical=True, probe=runtime.database.ping, covered_for_s=covered_for_s)
+    return HealthCheck(
+        name="postgres",
+        critical=True,
+        probe=runtime.database.ping,
+        covered_for_s=covered_for_s,
+        breaker=engine.BREAKER,
+        meanwhile="known keys are taken, calls are kept in the journal, models answer without documents",
+    )
 
 
 def _job_queue(runtime: Runtime) -> HealthCheck:
@@ -87,7 +96,8 @@ def _embedder(runtime: Runtime) -> HealthCheck:
         if state.phase is not Phase.READY:
             raise unavailable(state)
 
-    return HealthCheck(name="embedder", critical=False, probe=probe)
+    meanwhile = "documents are searched by their words, and new ones wait"
+    return HealthCheck(name="embedder", critical=False, probe=probe, breaker=timed.BREAKER, meanwhile=meanwhile)
 
 
 def _model_server(runtime: Runtime) -> HealthCheck:

@@ -209,6 +209,7 @@ def _health(parts: Parts, checks: tuple[HealthCheck, ...]) -> HealthService:
         meter=parts.capabilities.meter,
         interval_s=parts.settings.health_check_interval_s,
         timeout_s=parts.settings.health_check_timeout_s,
+        guard=parts.capabilities.guard,
     )
 
 

@@ -139,6 +139,8 @@ class Runtime:
         """Before it lives: the parts are made before the plugins have given."""
         self.database.observe_with(capabilities.meter, capabilities.slow_log)
         self.timed_embedder.observe_with(capabilities.slow_log)
+        for guarded in (self.database, self.timed_embedder, self.alerts):
+            guarded.guard_with(capabilities.guard)
         self.worker.observe_with(capabilities.slow_log)
         QueueDepth(self.database, capabilities.meter)
         refused = "Calls refused because a budget has not enough left, by whose it is."

@@ -8,6 +8,7 @@ the login that runs them. A pooler in between must keep sessions: the role belon
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -26,7 +27,9 @@ from app.database.errors import DatabaseUnavailable, DatabaseUnfit
 from app.database.instruments import DatabaseInstruments
 from app.database.server import CONNECT_TIMEOUT_S, async_url, wait_until_up
 from app.errors import InvalidRequest
-from plugins.contract.ports import Meter, SlowLog
+from plugins.contract.errors import CircuitOpen
+from plugins.contract.nulls import NullGuard
+from plugins.contract.ports import Guard, Meter, SlowLog
 
 __all__ = ["CONNECT_TIMEOUT_S", "Database", "Role", "async_url"]
 
@@ -37,8 +40,18 @@ CHECKOUT_TIMEOUT_S = 10.0
 """A free connection, looked at or made anew: the two before. A frozen server must not hold a request for ever; its
 driver takes up to 10 s more to give a connection up (psycopg's own cancellation)."""
 
+BREAKER = "postgres"
+"""In the guard. It counts connections that cannot be had, and no statement that fails; whoever has the answer in memory
+(`plugins.contract.remembered`) does not come here."""
+
+AGAIN_S = 2.0
+"""When to try again while it is open: the health check, which does not ask it, closes it a second after the return."""
+
 STATEMENT_TIMEOUT_MS = 30_000
 """No statement of ours takes seconds; one that does must not hold a connection for ever."""
+
+OUT_OF_RESOURCES = "53"
+"""The class of SQLSTATE of a server that answers, and has no connection, memory or disk left."""
 
 MIN_SERVER = 150_000
 """PostgreSQL 15, as `server_version_num`."""
@@ -72,6 +85,11 @@ class Database:
         self._checkout_timeout_s = checkout_timeout_s
         self._engine: AsyncEngine | None = None
         self._instruments = DatabaseInstruments()
+        self._guard: Guard = NullGuard()
+
+    def guard_with(self, guard: Guard) -> None:
+        """The database is made before the guard is known."""
+        self._guard = guard
 
     def observe_with(self, meter: Meter, slow_log: SlowLog) -> None:
         """Before `open`. The database is made before either is known."""
@@ -131,19 +149,19 @@ class Database:
             yield session
 
     async def ping(self) -> None:
-        """Raises: DatabaseUnavailable."""
-        async with self._transaction() as session:
+        """Past the breaker, which it closes again. Raises: DatabaseUnavailable."""
+        async with self._transaction(NullGuard()) as session:
             await session.execute(text("select 1"))
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncGenerator[AsyncSession]:
+    async def _transaction(self, guard: Guard | None = None) -> AsyncGenerator[AsyncSession]:
         if self._engine is None:
             raise DatabaseUnavailable("the database is not open")
         try:
             with self._instruments.transaction():
                 async with AsyncSession(self._engine, expire_on_commit=False) as session, session.begin():
                     with self._instruments.waiting():
-                        await self._check_out(session)
+                        await self._check_out(session, guard or self._guard)
                     yield session
         except (PoolTimeout, InterfaceError) as exc:
             raise DatabaseUnavailable("the database is not available: try again") from exc
@@ -160,12 +178,25 @@ class Database:
         if self._engine is not None:
             self._instruments.sample(self._engine.pool)
 
-    async def _check_out(self, session: AsyncSession) -> None:
+    async def _check_out(self, session: AsyncSession, guard: Guard) -> None:
+        try:
+            await guard.call(BREAKER, functools.partial(self._connect, session), retry=False)
+        except CircuitOpen:
+            message = "the database did not answer, and is not asked for now: try again"
+            raise DatabaseUnavailable(message, retry_after_s=AGAIN_S) from None
+
+    async def _connect(self, session: AsyncSession) -> None:
+        """Raises: DatabaseUnavailable, which counts. All pooled connections in use, or all of the server's, do not: it
+        is there."""
         try:
             async with asyncio.timeout(self._checkout_timeout_s):
                 await session.connection()
         except TimeoutError as exc:
             raise DatabaseUnavailable("the database does not answer: try again") from exc
+        except OperationalError as exc:
+            if (getattr(exc.orig, "sqlstate", None) or "").startswith(OUT_OF_RESOURCES):
+                raise
+            raise DatabaseUnavailable("the database is not available: try again") from exc
 
 
 def _become_the_app(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

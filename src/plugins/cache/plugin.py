@@ -55,7 +55,8 @@ class CachePlugin(GatewayPlugin):
         if self._shared is None:
             return capabilities
         # Not critical: whoever shares something knows what to do alone.
-        check = HealthCheck(name="valkey", critical=False, probe=self._shared.probe)
+        meanwhile = "each process caches in its own memory, and keeps its part of the limits"
+        check = HealthCheck(name="valkey", critical=False, probe=self._shared.probe, meanwhile=meanwhile)
         return replace(capabilities, shared_state=self._shared, health_checks=(*capabilities.health_checks, check))
 
     def bind(self, capabilities: Capabilities) -> None:

@@ -17,5 +17,9 @@ class HealthCheck(msgspec.Struct, frozen=True, kw_only=True):
     probe: Callable[[], Awaitable[None]]
     covered_for_s: float = 0.0
     """How long others do a critical dependency's duty, from its first failed check on: degraded until then."""
+    breaker: str = ""
+    """Of what the probe asks, in the guard: an answer closes it, as calls need not wait then."""
+    meanwhile: str = ""
+    """What stands in while it is away, in words that anyone may read."""
     is_target: bool = False
     """A model at a vendor, whose name is the operator's own: outsiders are told only how many there are."""

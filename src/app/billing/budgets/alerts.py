@@ -21,14 +21,18 @@ from app.billing.budgets.model import Alert
 from app.billing.budgets.signing import secret_of, signed_headers
 from app.database.engine import Database, Role
 from app.ids import encode_id
-from plugins.contract.errors import RetryableError
-from plugins.contract.nulls import NullInstrument
-from plugins.contract.ports import Counter
+from plugins.contract.errors import CircuitOpen, RetryableError
+from plugins.contract.nulls import NullGuard, NullInstrument
+from plugins.contract.ports import Counter, Guard
 
 logger = logging.getLogger("billing")
 
 LOOK_EVERY_S = 60.0
 """For those of a process that died before it told them; what was charged here is looked for at once."""
+
+BREAKER = "webhook"
+"""In the guard, one for all receivers, as its names are a bounded set: it is there for networks that let nothing out.
+So that one tenant's dead receivers cost no other tenant an alert, what it refuses is never given up."""
 
 BATCH = 20
 TIMEOUT_S = 10.0
@@ -55,6 +59,7 @@ class AlertTeller:
         self._webhook_key = webhook_key
         self._session = session
         self._told: Counter = NullInstrument()
+        self._guard: Guard = NullGuard()
         self._charged = asyncio.Event()
         self._again_at_s = float("inf")
         """When the next of those that did not arrive is due."""
@@ -67,6 +72,9 @@ class AlertTeller:
     def observe_with(self, told: Counter) -> None:
         """`told` has two labels: percent, and how the webhook went: `sent`, `failed`, `given_up`, `none`."""
         self._told = told
+
+    def guard_with(self, guard: Guard) -> None:
+        self._guard = guard
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="budget-alerts")
@@ -122,7 +130,11 @@ class AlertTeller:
         if alert.webhook_url is None:
             self._told.add(1, percent, "none")
             return None
-        if await self._sent(alert, alert.webhook_url):
+        try:
+            is_sent = await self._sent(alert, alert.webhook_url)
+        except CircuitOpen as exc:
+            return exc.retry_after_s or FIRST_PAUSE_S
+        if is_sent:
             self._told.add(1, percent, "sent")
             return None
         if alert.attempts >= MAX_ATTEMPTS:
@@ -133,6 +145,16 @@ class AlertTeller:
         return float(min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** (alert.attempts - 1)))
 
     async def _sent(self, alert: Alert, url: str) -> bool:
+        """Raises: CircuitOpen. Tried again in minutes and hours by whichever process is there, so not here and now."""
+        try:
+            return await self._guard.call(BREAKER, lambda: self._post(alert, url), retry=False)
+        except CircuitOpen:
+            raise
+        except RetryableError:
+            return False
+
+    async def _post(self, alert: Alert, url: str) -> bool:
+        """Raises: RetryableError when no answer came, whatever it would have been."""
         body = msgspec.json.encode(_event(alert))
         # The same for every attempt: receivers take it once.
         message_id = f"{encode_id('bud', alert.budget_id)}_{alert.period_start:%Y%m%d}_{alert.percent}"
@@ -146,8 +168,10 @@ class AlertTeller:
                 ) as answer,
             ):
                 return 200 <= answer.status < 300  # "2xx"
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+        except ValueError:  # an address that is none, or that is not allowed
             return False
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            raise RetryableError("the receiver did not answer") from None
 
 
 def _event(alert: Alert) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -23,6 +23,8 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     response_time_ms: float
     age_s: float
     message: str = ""
+    meanwhile: str = ""
+    """What stands in while it is not well."""
 
 
 class TargetCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +43,10 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     checks: tuple[CheckResult, ...]
     """Those of targets are for operators alone: who else asks gets their number."""
     targets: TargetCounts
+    degraded: tuple[str, ...] = ()
+    """Names of the checks that are not well: what is said of each has what stands in for it."""
+    breakers: Mapping[str, str] = {}
+    """`closed`, `open` or `half_open`, by dependency, once it was called. Those of targets are in their checks."""
     draining: bool = False
     """This process was told to stop: it answers, and should get no new requests."""
 

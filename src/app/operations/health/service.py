@@ -15,7 +15,8 @@ from collections.abc import AsyncGenerator, Sequence
 from app.operations.health.model import LEVELS, CheckResult, Health, Status, TargetCounts, overall
 from plugins.contract.errors import WattosError
 from plugins.contract.health import HealthCheck
-from plugins.contract.ports import Meter
+from plugins.contract.nulls import NullGuard
+from plugins.contract.ports import Guard, Meter
 
 JITTER = 0.1
 """Replicas that started together do not ask together for ever."""
@@ -25,6 +26,9 @@ RECOVERY_INTERVAL_S = 1.0
 
 STALE_MARGIN_S = 2.0
 """A result that is this much older than interval and time-out allow counts for nothing: who asks is stuck."""
+
+OTHER_BREAKERS = frozenset({"webhook"})
+"""Of dependencies that are not ours to ask: each receiver is a tenant's."""
 
 DURATION_BUCKETS_MS = (0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
 """From a state in memory to the longest time-out."""
@@ -58,6 +62,7 @@ class _Watched:
             response_time_ms=round(self.response_time_ms, 2),
             age_s=round(age_s, 1),
             message=message,
+            meanwhile=self.check.meanwhile if message else "",
         )
 
     def _status(self, message: str, now_s: float) -> Status:
@@ -73,8 +78,17 @@ class HealthService:
     """The checks of one process. `interval_s` between two probes of one dependency, `timeout_s` for one probe."""
 
     def __init__(
-        self, checks: Sequence[HealthCheck], *, version: str, meter: Meter, interval_s: float, timeout_s: float
+        self,
+        checks: Sequence[HealthCheck],
+        *,
+        version: str,
+        meter: Meter,
+        interval_s: float,
+        timeout_s: float,
+        guard: Guard | None = None,
     ) -> None:
+        """`guard`: hears which dependencies answer again."""
+        self._guard = guard or NullGuard()
         self._watched = [_Watched(check) for check in checks]
         self._version = version
         self._interval_s = interval_s
@@ -116,11 +130,16 @@ class HealthService:
         stale_after_s = self._interval_s * (1 + JITTER) + self._timeout_s + STALE_MARGIN_S
         results = [(w.check, w.result(now_s, stale_after_s)) for w in self._watched]
         targets = [result for check, result in results if check.is_target]
+        shown = tuple(result for check, result in results if for_operator or not check.is_target)
+        states = self._guard.states()
+        breakers = {w.check.breaker for w in self._watched if w.check.breaker} | OTHER_BREAKERS
         return Health(
             status=overall([result for _, result in results]),
             version=self._version,
             uptime_s=round(now_s - self._started_s, 1),
-            checks=tuple(result for check, result in results if for_operator or not check.is_target),
+            checks=shown,
+            degraded=tuple(result.name for result in shown if result.status != "healthy"),
+            breakers={name: states[name] for name in sorted(breakers & states.keys())},
             targets=TargetCounts(total=len(targets), unhealthy=sum(r.status != "healthy" for r in targets)),
             draining=self._draining,
         )
@@ -147,6 +166,8 @@ class HealthService:
             probing.cancel()
         now_s = time.monotonic()
         watched.said(message, (now_s - began_s) * 1000, now_s)
+        if watched.check.breaker and not message:
+            self._guard.recovered(watched.check.breaker)
         self._duration.observe((now_s - began_s) * 1000, name)
         await self._show()
 
