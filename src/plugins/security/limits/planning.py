@@ -29,8 +29,8 @@ def plan(share: Share, now_s: float, *, n_replicas: int, epoch: int, is_lending:
     need = share.used + share.waiting + missed
     is_idle = now_s - share.used_at_s > IDLE_S and not share.waiting
     wanted = need if is_idle else min(share.limit, need + share.cushion(n_replicas))
-    if not is_heard or (not is_lending and not share.unmet_elsewhere):
-        wanted = max(wanted, share.share)  # it could not be had back
+    if not (is_heard and is_lending):
+        wanted = max(wanted, share.share)  # nobody would get it, and it could not be had back
     share.share = min(share.share, wanted)
     told = (share.held, share.used, max(wanted, share.held))
     is_news = told != share.told or share.epoch != epoch or now_s - share.told_at_s >= REPORT_S

@@ -130,6 +130,23 @@ async def test_who_has_more_than_its_part_passes_on_what_comes_free(world: World
     assert share.held + other.held <= 60
 
 
+async def test_shares_are_kept_while_an_empty_valkey_lends_nothing(world: World) -> None:
+    """It forgot everything: each replica would like more than it has, and giving up what is free would serve nobody."""
+    replicas = await world.join("a", "b")
+    shares = [replica.share(1_000) for replica in replicas]
+    for replica, share in zip(replicas, shares, strict=True):
+        assert await world.wait(replica, [(share, 1)]) is None
+        assert replica.take(share)
+    await world.beats(2.0)
+    world.state.is_away = True
+    await world.beats(8.0)
+    await world.state.wipe()
+    world.state.is_away = False
+    for _ in range(20):
+        await world.beats()
+        assert all(replica.take(share) for replica, share in zip(replicas, shares, strict=True))
+
+
 async def test_slots_of_a_killed_replica_are_free_within_ten_seconds(world: World) -> None:
     """Requests that it let in count for their minute."""
     a, b = await world.join("a", "b")
