@@ -1,4 +1,4 @@
-"""A TCP proxy on 127.0.0.1 that holds replies, or resets connections, when a test says so."""
+"""A TCP proxy on 127.0.0.1 that holds or delays replies, or resets connections, when a test says so."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from server import free_port
 
 
 class SlowProxy:
-    """Passes bytes on to a server, and holds what comes back while it is told to."""
+    """Passes bytes on to a server, and holds what comes back while it is told to. `delay_s`: before each reply."""
 
     def __init__(self, server_port: int) -> None:
         self.port = free_port()
@@ -20,8 +20,10 @@ class SlowProxy:
         self.let_replies_through.set()
         self.held = asyncio.Event()
         self.n_held = 0
+        self.delay_s = 0.0
         self._server_port = server_port
         self._writers: list[asyncio.StreamWriter] = []
+        self._relays: set[asyncio.Task[object]] = set()
 
     async def reset_all(self) -> None:
         """Ends all connections with RST, and returns once the loop has heard of it."""
@@ -33,7 +35,19 @@ class SlowProxy:
         for _ in range(5):
             await asyncio.sleep(0)
 
+    async def end(self) -> None:
+        """Returns once nothing is relayed any more."""
+        self.let_replies_through.set()
+        for writer in self._writers:
+            writer.transport.abort()
+        if self._relays:
+            await asyncio.wait(self._relays)
+
     async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relaying = asyncio.current_task()
+        assert relaying is not None
+        self._relays.add(relaying)
+        relaying.add_done_callback(self._relays.discard)
         there, back = await asyncio.open_connection("127.0.0.1", self._server_port)
         self._writers.append(writer)
 
@@ -47,6 +61,8 @@ class SlowProxy:
                     self.n_held += 1
                     self.held.set()
                     await self.let_replies_through.wait()
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
                 writer.write(data)
 
         ways = [asyncio.create_task(way) for way in (forth(), hither())]
@@ -67,6 +83,6 @@ async def slow_proxy(server_port: int) -> AsyncIterator[SlowProxy]:
     try:
         yield proxy
     finally:
-        proxy.let_replies_through.set()
         listener.close()
+        await proxy.end()
         await listener.wait_closed()

@@ -122,10 +122,10 @@ class Upstream:
 
         def run() -> None:
             asyncio.set_event_loop(self._loop)
-            server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
-            self.port = server.sockets[0].getsockname()[1]
+            self._loop.run_until_complete(self._listen())
             started.set()
             self._loop.run_forever()
+            server = self._server
             server.close()
             for task in self._running:
                 task.cancel()
@@ -140,6 +140,18 @@ class Upstream:
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(WAIT_S)
+
+    def refuse(self) -> None:
+        """Nobody listens from now on; what is being answered goes on."""
+        self._loop.call_soon_threadsafe(self._server.close)
+
+    def accept(self) -> None:
+        """Listens again, at the same port."""
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(WAIT_S)
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
