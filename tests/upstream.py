@@ -34,12 +34,14 @@ def answers(
     die_after: int | None = None,
     message: Mapping[str, object] | None = None,
     n: int = 1,
+    finish: str = "stop",
 ) -> Script:
     """Answers whole or streamed, as the request asks.
 
     `usage` (input, output tokens; None: says nothing of it). `chunks`: content chunks of a stream, `delay_s` before
     each; after `hold_after` of them it waits at the gate, after `die_after` the connection is cut (0: before the first,
     after the chunk that holds only the role). `message`: more fields of the message, such as `tool_calls`.
+    `finish`: its `finish_reason`.
     """
 
     async def script(exchange: Exchange) -> None:
@@ -49,7 +51,7 @@ def answers(
             if hold_after is not None:
                 await exchange.upstream.at_gate()
             answer = {"role": "assistant", "content": text, **(message or {})}
-            choices = [{"index": i, "message": answer, "finish_reason": "stop"} for i in range(n)]
+            choices = [{"index": i, "message": answer, "finish_reason": finish} for i in range(n)]
             counted = {} if usage is None else {"usage": _usage(usage)}
             await exchange.json(200, {**envelope, "object": "chat.completion", "choices": choices, **counted})
             return
@@ -73,7 +75,7 @@ def answers(
             await send({"content": piece})
         if message:
             await send(message)
-        await send({}, "stop")
+        await send({}, finish)
         if wants_usage:
             assert usage is not None
             await exchange.event({**envelope, "choices": [], "usage": _usage(usage)})
