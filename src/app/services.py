@@ -19,12 +19,13 @@ from app.completions.adapter import AsCompletions
 from app.completions.service import CompletionService
 from app.embeddings.service import EmbeddingService
 from app.knowledge.answering.extractive import ExtractiveAnswerer
-from app.knowledge.retrieval.service import VectorRetriever
+from app.knowledge.retrieval.service import PassageRetriever
 from app.knowledge.stores.service import VectorStoresService
 from app.limits.service import LimitsService
 from app.llm.chain import Chain
 from app.llm.model import Transport, TransportName
 from app.llm.outcomes import LastOutcomes
+from app.llm.places import Places
 from app.llm.routing import Router
 from app.llm.transports.anthropic import AnthropicTransport
 from app.llm.transports.bridge import BridgeTransport
@@ -44,7 +45,11 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
     """What route handlers may ask for, by name."""
     # A person waits for the answer: its statements go before documents that are being ingested.
     answerer = ExtractiveAnswerer(functools.partial(runtime.timed_embedder.embed, urgent=True))
-    retriever = VectorRetriever(runtime.database, runtime.timed_embedder)
+    embed = functools.partial(runtime.timed_embedder.embed, timeout_s=runtime.settings.retrieval_embed_timeout_s)
+    found = "Searches in documents, by how they were made: vector, text (the embedder is away), none (the database is)."
+    retriever = PassageRetriever(
+        runtime.database, embed, found=capabilities.meter.counter("retrievals_total", found, ("mode",))
+    )
     local = LocalAddress(runtime.model_server)
     bridge = BridgeTransport(local)
     direct = DirectTransport(runtime.pool.of, local)
@@ -74,6 +79,7 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
         own_keys=runtime.provider_keys,
         accounting=Admission(runtime.ledger, runtime.reservations, capabilities.call_limits),
         tenant_prices=runtime.prices,
+        places=Places(runtime.settings.llm_max_calls_per_target),
     )
     runtime.last_acts.append(chain.settle)
     answers = CachedChain(chain, capabilities.cache, state=capabilities.cache_state, meter=capabilities.meter)

@@ -47,6 +47,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     llm_transport: Literal["auto", "litellm"] = "auto"
     """`auto`: vendors that speak OpenAI's wire are called directly. `litellm`: every vendor through litellm."""
 
+    llm_max_calls_per_target: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 800
+    """Calls of one target at once, streams until their end, where `max_parallel_requests` of its deployment does not say
+    it; 0: any number. Four fifths of the model calls that this process takes at once by default: a target that hangs
+    leaves the rest to the others."""
+
     jwt_secret: Annotated[str, msgspec.Meta(min_length=32)] | None = None
     """What access tokens are signed with, the same on all replicas. Unset: derived from ADMIN_KEY."""
 
@@ -111,6 +116,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     parse_memory_bytes: Annotated[int, msgspec.Meta(ge=128 * 1024 * 1024, le=1 << 40)] = 2 * 1024 * 1024 * 1024
     """Address space that reading one document may take in bytes; two are read at a time. The largest DOCX that is let
     in takes 1.3 GB."""
+
+    retrieval_embed_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=300)] = 3.0
+    """How long a question over documents waits for its vector in seconds before they are searched by their words. It
+    takes 15 ms, and up to half a second behind a batch of passages that is being embedded."""
 
     budget_lease_grace_s: Annotated[float, msgspec.Meta(ge=0, le=30 * 24 * 3600)] = 3600.0
     """How long money that a process was lent counts as spent after it was last heard of, in seconds, unless its journal

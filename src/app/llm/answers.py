@@ -7,8 +7,10 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
+from app.llm.accounting import Account
 from app.llm.attempts import Attempts
 from app.llm.model import Events, Reply, Target, Vectors
+from app.llm.places import Place
 
 T = TypeVar("T")
 
@@ -25,6 +27,9 @@ class Served(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     attempts: Attempts
     began_s: float
     """Monotonic: when the first target was asked."""
+    account: Account
+    place: Place
+    """To be given back when a stream ends."""
 
 
 class Completed(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from app.errors import AllTargetsFailed
 from app.llm.model import Target
-from plugins.contract.errors import Attempt, WattosError
+from plugins.contract.errors import Attempt, Overloaded, WattosError
 
 MAX_TOLD = 20
 """Attempts that an error lists: a chain of five with three retries each."""
@@ -33,11 +33,12 @@ class Attempts:
         return exc
 
     def summary(self) -> WattosError:
-        """The last failure itself where one target alone was asked; of several, one error that names them."""
+        """The last failure itself where one target alone was asked, or all have too many calls; else one error that
+        names them."""
         of_targets: dict[str, WattosError] = {}
         for target, exc, _ in self.failures:
             of_targets[target.id] = exc
-        if len(of_targets) == 1:
+        if len(of_targets) == 1 or all(isinstance(exc, Overloaded) for exc in of_targets.values()):
             return self.raised(self.failures[-1][1])
         tried = ", ".join(f"{target_id} ({exc.code})" for target_id, exc in of_targets.items())
         return self.raised(

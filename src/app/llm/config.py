@@ -30,6 +30,8 @@ class ModelInfo(msgspec.Struct, kw_only=True):
     output_cost_per_token: float | None = None
     x_wattos_cache: CacheWish | None = None
     """Whether answers of the alias are given again: of its deployments the first that says it counts."""
+    x_wattos_hedge: bool = False
+    """The next target is asked too when this one is slower than its p95."""
     x_wattos_seam: bool = False
     """Another target may continue where this one breaks off."""
     x_wattos_tenant_key: TenantKeyUse | None = None

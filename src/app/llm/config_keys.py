@@ -65,7 +65,10 @@ PARAMS: Mapping[str, Key] = {
     "order": _supported("Deployments with a lower number are asked before all others."),
     "max_retries": _ignored(_RETRIES),
     "num_retries": _ignored(_RETRIES),
-    "max_parallel_requests": _ignored(_LIMITS),
+    "max_parallel_requests": _supported(
+        "Calls at once, streams until their end; 0: any number. Unset: LLM_MAX_CALLS_PER_TARGET. When all are taken"
+        " the next target is asked."
+    ),
     "max_budget": _ignored(_LIMITS),
     "budget_duration": _ignored(_LIMITS),
     "tags": _ignored("routing by tags is not done"),
@@ -84,6 +87,10 @@ INFO: Mapping[str, Key] = {
         " given again to equal requests, for so long, to whom. Of its deployments the first that says it counts; a"
         " request's own `cache` goes before it, but `mode: off` switches off what requests ask for, too. Unset: as"
         " requests ask."
+    ),
+    "x_wattos_hedge": _supported(
+        "WattOS: true: when this deployment is slower than its p95, the next target is asked too, and who gives first"
+        " wins; of 5 % of its calls at most (docs/RESILIENCE.md)."
     ),
     "x_wattos_seam": _supported("WattOS: another target may continue where this one breaks off."),
     "x_wattos_tenant_key": _supported(

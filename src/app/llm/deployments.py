@@ -101,6 +101,8 @@ def target_of(entry: ModelEntry, known: KnownModel | None, target_id: str, place
         weight=_weight(entry, place),
         order=int(_number(entry, "order", place) or 0),
         may_continue=entry.model_info.x_wattos_seam,
+        may_hedge=entry.model_info.x_wattos_hedge,
+        max_calls=_max_calls(entry, place),
         tenant_key=_tenant_key_use(entry, model, defaults.env),
         is_local=model == "wattos/local",
         cache=entry.model_info.x_wattos_cache,
@@ -211,6 +213,13 @@ def _weight(entry: ModelEntry, place: str) -> float:
                 raise SettingsError(f"{place}.litellm_params.{name}: {given:g} is below 0")
             return given
     return 1.0
+
+
+def _max_calls(entry: ModelEntry, place: str) -> int | None:
+    given = _number(entry, "max_parallel_requests", place)
+    if given is not None and (given < 0 or given != int(given)):
+        raise SettingsError(f"{place}.litellm_params.max_parallel_requests: {given:g} is no number of calls: e.g. 64")
+    return None if given is None else int(given)
 
 
 def _number(entry: ModelEntry, name: str, place: str, *, least: float | None = None) -> float | None:

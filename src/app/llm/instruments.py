@@ -52,6 +52,11 @@ class Instruments:
             ("target",),
             buckets=DURATION_BUCKETS_MS,
         )
+        self._hedges = meter.counter(
+            "llm_hedges_total",
+            "Second calls because the first target was slow, by the second one and what came of it.",
+            ("target", "result"),
+        )
         self._warned: set[str] = set()
 
     def called(self, target: Target, outcome: str) -> None:
@@ -62,14 +67,21 @@ class Instruments:
         self._duration.observe(duration_ms, target.known_as)
         self._slow_log.took("embedding" if target.mode == "embedding" else "model", target.id, duration_ms)
 
+    def hedged(self, target: Target, result: str) -> None:
+        """`target`: the second one. `won`, `lost`, `failed`, or `refused` by a limit or a budget."""
+        self._hedges.add(1, target.known_as, result)
+
+    def used(self, target: Target, usage: Usage | None, cost_nusd: int | None) -> None:
+        if usage is not None:
+            self._tokens.add(usage.input_tokens, target.known_as, "input")
+            self._tokens.add(usage.output_tokens, target.known_as, "output")
+        if cost_nusd is not None:
+            self._cost.add(cost_nusd / NUSD_PER_USD, target.known_as)
+
     def finished(self, done: Finished) -> None:
         """Once for every request that a target served, or began to."""
         name, usage = done.target.known_as, done.usage
-        if usage is not None:
-            self._tokens.add(usage.input_tokens, name, "input")
-            self._tokens.add(usage.output_tokens, name, "output")
-        if done.cost_nusd is not None:
-            self._cost.add(done.cost_nusd / NUSD_PER_USD, name)
+        self.used(done.target, usage, done.cost_nusd)
         if done.target.price is None:
             self._unpriced.add(1, name)
             if name not in self._warned:

@@ -78,6 +78,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Deployments with a lower number are asked first."""
     may_continue: bool = False
     """Whether another target may go on where this one breaks off, if the caller does not say."""
+    may_hedge: bool = False
+    """Whether the next target is asked too when this one is slow."""
+    max_calls: int | None = None
+    """At once, streams until their end; 0: any number; None: as LLM_MAX_CALLS_PER_TARGET says."""
     is_local: bool = False
     """The model server on this machine: address and key are asked for at each call."""
     tenant_key: TenantKeyUse = "never"
@@ -174,6 +178,8 @@ class EmbeddingCall(msgspec.Struct, frozen=True, kw_only=True):
     user_id: UUID | None = None
     kind: Literal["query", "passage"] = "passage"
     dimensions: int | None = None
+    deadline_s: float | None = None
+    """Of the event loop's clock: the caller's own."""
     extra: Mapping[str, msgspec.Raw] = {}
     """What else the client sent, unread."""
 

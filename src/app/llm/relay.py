@@ -19,6 +19,7 @@ from app.llm.attempts import Attempts
 from app.llm.events import event, payloads
 from app.llm.instruments import outcome_of
 from app.llm.model import Call, Events, Plan, Target, Usage
+from app.llm.places import NO_PLACE, Place
 from app.llm.stream import Patience, close
 from plugins.contract.errors import RetryableError, WattosError
 
@@ -40,10 +41,13 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     rest: AsyncIterator[Events]
     target: Target
     first_token_ms: float
+    sent_s: float
+    """Monotonic."""
     others: tuple[Target, ...] = ()
     attempts: Attempts = msgspec.field(default_factory=Attempts)
     began_s: float = 0.0
     account: Account = msgspec.field(default_factory=NoAccount)
+    place: Place = NO_PLACE
 
 
 class Ended(Protocol):

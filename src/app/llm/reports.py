@@ -10,10 +10,13 @@ from typing import TypeVar
 
 from app.llm.accounting import Account, Happened
 from app.llm.instruments import Finished, Instruments, outcome_of
+from app.llm.legs import Leg
 from app.llm.model import Call, Target, Usage
 from app.llm.relay import Opened, Seen
 from app.llm.tokens import estimated_usage
 from app.llm.traffic import Traffic
+from app.llm.verdicts import verdict_on
+from plugins.contract.errors import WattosError
 
 logger = logging.getLogger("llm")
 
@@ -40,13 +43,13 @@ class Reports:
                 value = await attempt(target)
             except BaseException as exc:
                 self._instruments.called(target, outcome_of(exc))
-                self._traffic.end(target.known_as, None)
+                self._traffic.end(target.known_as, None, has_failed=_is_its_own(exc, target))
                 raise
             finally:
                 took_ms = (time.monotonic() - began_s) * 1000
                 self._instruments.took(target, took_ms)
             if is_whole:
-                self._traffic.end(target.known_as, took_ms)
+                self._traffic.end(target.known_as, took_ms, is_whole=True)
                 self._instruments.called(target, "ok")
             return value
 
@@ -56,7 +59,13 @@ class Reports:
         self, call: Call, opened: Opened, outcome: str, usage: Usage | None, seen: Seen
     ) -> asyncio.Task[None] | None:
         """A stream is over, however. What the target did not count is counted here, after the client has gone."""
-        self._traffic.end(opened.target.known_as, opened.first_token_ms)
+        opened.place.release()
+        self._traffic.end(
+            opened.target.known_as,
+            opened.first_token_ms,
+            total_ms=(time.monotonic() - opened.sent_s) * 1000 if outcome == "ok" else None,
+            has_failed=outcome not in {"ok", "cancelled"} and not opened.target.own_key_id,
+        )
         self._instruments.called(opened.target, outcome)
 
         def report(counted: Usage | None) -> None:
@@ -79,6 +88,19 @@ class Reports:
         self._counting.add(counting)
         counting.add_done_callback(self._counting.discard)
         return counting
+
+    def unread(self, opened: Opened) -> None:
+        """A stream that began when another one had won already."""
+        self._traffic.end(opened.target.known_as, opened.first_token_ms)
+        self._instruments.called(opened.target, "cancelled")
+
+    def discarded(self, leg: Leg[T], n_sent: int, usage: Usage | None) -> None:
+        """What it used is used, whoever answered the request. The request's own line tells of the winner."""
+        cost_nusd = leg.target.cost_nusd(usage)
+        leg.account.close(
+            Happened(outcome="cancelled", target=leg.target.id, attempts=n_sent, usage=usage, cost_nusd=cost_nusd)
+        )
+        self._instruments.used(leg.target, usage, cost_nusd)
 
     async def settle(self) -> None:
         """Wait for what is still being counted: before the process ends."""
@@ -117,3 +139,8 @@ class Reports:
             )
         )
         return cost_nusd
+
+
+def _is_its_own(exc: BaseException, target: Target) -> bool:
+    """Whether it is the target that failed: not the request, nor a tenant's own key, nor the caller's patience."""
+    return isinstance(exc, WattosError) and not target.own_key_id and verdict_on(exc).then == "next"
