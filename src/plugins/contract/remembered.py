@@ -95,11 +95,13 @@ class Remembered(Generic[T]):
                     pass  # an answer to an old question
                 return fresh.value
         except (TimeoutError, RetryableError):
-            # Told to have changed meanwhile: then what we hold is known to be wrong.
-            if not is_good or self._known.get(handle) is not answer:
+            # Told to have changed meanwhile: then what we held is known to be wrong. Or an old question was answered
+            # at last, as when a frozen database goes on: then that stands in.
+            held = self._known.get(handle)
+            if held is None or self._vouched_until(held) < now_s - self._max_stale_s:
                 raise _cannot_be_asked() from None
             self._feed.left_alone_until_s = self._clock() + LEFT_ALONE_S
-            return answer.value
+            return held.value
 
     async def _join(self, handle: bytes) -> Answer[T]:
         """One question a handle at a time, in a task of its own: the first asker may leave, the others still wait."""

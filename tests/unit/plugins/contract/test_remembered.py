@@ -285,6 +285,23 @@ async def test_a_slow_database_keeps_nobody_waiting_for_what_is_known() -> None:
     await keys.close()
 
 
+async def test_an_old_question_that_is_answered_at_last_shuts_nobody_out() -> None:
+    """As when a frozen database goes on: the late answer stands in, though it is too old to be taken for a new one."""
+    lookup, clock = FakeIdentityLookup({b"a": RECORD}), FakeClock()
+    keys = cached(lookup, clock, max_stale_s=300.0)
+    await keys.find(b"a")
+    lookup.gate = frozen = asyncio.Event()
+    clock.now_s += 2
+    assert await keys.find(b"a") is RECORD
+    clock.now_s += 2
+    late = asyncio.create_task(keys.find(b"a"))
+    await asyncio.sleep(0)
+    lookup.gate = asyncio.Event()  # for the next question, which is as slow
+    frozen.set()
+    assert await late is RECORD
+    await keys.close()
+
+
 async def test_a_revoked_answer_is_not_served_when_the_database_goes_away() -> None:
     """It was told that it changed: then what was known is known to be wrong."""
     lookup, clock, feed = FakeIdentityLookup({b"a": RECORD}), FakeClock(), Feed()
