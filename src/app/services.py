@@ -37,6 +37,7 @@ from app.messages.service import MessagesService
 from app.moderations.service import ModerationService
 from app.operations.audit.service import AuditService
 from app.response_cache.service import CachedChain
+from app.response_cache.vectors import CachedEmbedding
 from app.runtime import Runtime
 from plugins.contract.capabilities import Capabilities
 
@@ -83,6 +84,7 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
     )
     runtime.last_acts.append(chain.settle)
     answers = CachedChain(chain, capabilities.cache, state=capabilities.cache_state, meter=capabilities.meter)
+    vectors = CachedEmbedding(chain, capabilities.cache, state=capabilities.cache_state, meter=capabilities.meter)
     passwords = Passwords()
     chat = ChatService(
         router=router,
@@ -96,7 +98,7 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
         "completions": CompletionService(router=router, chain=answers),
         "messages": MessagesService(router=router, chain=chain, answers=answers, counting=anthropic),
         "moderations": ModerationService(router=router, chain=chain),
-        "embeddings": EmbeddingService(router=router, chain=chain),
+        "embeddings": EmbeddingService(router=router, chain=vectors),
         "retriever": retriever,
         "files": runtime.files,
         "stores": VectorStoresService(runtime.database, embedding_model=runtime.embedder.model),

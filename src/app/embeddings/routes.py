@@ -9,8 +9,8 @@ from app.embeddings.schemas import EXAMPLES, EmbeddingCreate, EmbeddingList, enc
 from app.embeddings.service import EmbeddingService
 from app.http.disconnect import while_connected
 from app.http.openapi.describe import MODEL_CALL, Body, described
-from app.http.openapi.headers import TRAIL
-from app.http.trail import trail_headers
+from app.http.openapi.headers import CACHED, TRAIL
+from app.model_calls import trail_of
 from plugins.contract.principal import Principal
 
 
@@ -24,7 +24,7 @@ from plugins.contract.principal import Principal
         body=Body(kind=EmbeddingCreate, examples=EXAMPLES),
         answer=EmbeddingList,
         codes=(*MODEL_CALL, "unsupported_parameter", "embedder_unavailable", "embedder_busy"),
-        headers=TRAIL,
+        headers=(*TRAIL, *CACHED),
     ),
 )
 async def create_embedding(
@@ -34,5 +34,4 @@ async def create_embedding(
     asked, extra = read_embedding_request(await request.body())
     embedded = await while_connected(request, embeddings.embed(principal, asked, extra))
     body = await encode_list(asked, embedded.vectors.rows, embedded.vectors.usage)
-    headers = trail_headers(target=embedded.target.id, attempts=embedded.attempts, cost_nusd=embedded.cost_nusd)
-    return Response(body, media_type=MediaType.JSON, headers=headers)
+    return Response(body, media_type=MediaType.JSON, headers=trail_of(embedded, embedded.cost_nusd))

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from app.http.body import decode_body, decode_object
+from app.llm.caching import CacheWish
 from app.llm.model import Usage
 
 MAX_TEXTS = 2048
@@ -32,9 +33,10 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=MAX_DIMENSIONS)] | None = None
     input_type: Literal["query", "passage"] = "passage"
+    cache: CacheWish | None = None
 
 
-_KNOWN = frozenset({"model", "input", "encoding_format", "dimensions", "input_type"})
+_KNOWN = frozenset({"model", "input", "encoding_format", "dimensions", "input_type", "cache"})
 
 
 def read_embedding_request(body: bytes) -> tuple[EmbeddingRequest, Mapping[str, msgspec.Raw]]:
@@ -49,7 +51,7 @@ Tokens = Annotated[list[int], msgspec.Meta(min_length=1)]
 
 class EmbeddingCreate(msgspec.Struct, frozen=True, kw_only=True):
     """OpenAI's request: a text, texts, the tokens of one, or of several; not mixed. `input_type` is ours: e5 models
-    embed questions (`query`) and passages differently."""
+    embed questions (`query`) and passages differently. So is `cache`."""
 
     # Told in the OpenAPI document only: what is missing is refused by the service, with a better word.
     model: Text
@@ -57,6 +59,7 @@ class EmbeddingCreate(msgspec.Struct, frozen=True, kw_only=True):
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=MAX_DIMENSIONS)] | None = None
     input_type: Literal["query", "passage"] = "passage"
+    cache: CacheWish | None = None
 
 
 EXAMPLES = {

@@ -9,16 +9,17 @@ import msgspec
 from app.embeddings.schemas import MAX_TEXTS, EmbeddingRequest
 from app.errors import InvalidRequest
 from app.llm.answers import Embedded
-from app.llm.chain import Chain
+from app.llm.caching import NO_WISH
 from app.llm.model import EmbeddingCall
 from app.llm.routing import Router
+from app.response_cache.vectors import CachedEmbedding
 from plugins.contract.principal import Principal
 
 
 class EmbeddingService:
     """Checks the request and calls the chain."""
 
-    def __init__(self, *, router: Router, chain: Chain) -> None:
+    def __init__(self, *, router: Router, chain: CachedEmbedding) -> None:
         self._router = router
         self._chain = chain
 
@@ -39,7 +40,7 @@ class EmbeddingService:
             dimensions=request.dimensions,
             extra=extra or {},
         )
-        return await self._chain.embed(call, plan)
+        return await self._chain.embed(call, plan, request.cache or NO_WISH)
 
 
 def _texts(request: EmbeddingRequest) -> tuple[str, ...] | tuple[tuple[int, ...], ...]:
