@@ -69,6 +69,21 @@ class ProtectionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Retries in a minute per dependency, in percent of its calls, so that they make no outage worse. Ten a minute are
     always allowed: what five failing calls retry with the defaults, and five failures open the breaker."""
 
+    max_concurrent_requests: Annotated[int, Meta(ge=1, le=1_000_000)] = 2_000
+    """Model calls at once in this process, streams until their end: half of MAX_CONNECTIONS, so that some are left for
+    those that wait, and for what is never refused."""
+
+    max_queued_requests: Annotated[int, Meta(ge=0, le=1_000_000)] = 1_000
+    """Model calls that wait for a place; more are refused at once (503). A quarter of MAX_CONNECTIONS."""
+
+    max_queue_wait_ms: Annotated[int, Meta(ge=1, le=600_000)] = 5_000
+    """How long a model call waits for a place before it is refused. A person waits no longer for nothing at all."""
+
+    max_loop_lag_ms: Annotated[int, Meta(ge=0, le=600_000)] = 500
+    """How late the event loop may be, in three samples in a row, before batch calls are refused, and at four times as
+    much interactive ones. Nothing of ours computes on it for over 5 ms, so it has far too much to do by then; probes
+    that wait for a second still succeed. 0: any lag."""
+
 
 SETTINGS = (
     SettingsGroup("resilience", ResilienceSettings),
