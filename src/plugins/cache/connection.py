@@ -101,7 +101,7 @@ class ValkeyConnection(AbstractConnection):
         """Signed in and at its database; nothing to do for one that is open."""
         await self.connect()  # type: ignore[no-untyped-call]  # the library's
 
-    async def ask(self, *words: str | int) -> object:
+    async def ask(self, *words: str | bytes | int) -> object:
         """One command and its reply: texts as bytes. After anything but a reply the connection must be aborted."""
         await self.send_command(*words)
         return cast("object", await self.read_response())

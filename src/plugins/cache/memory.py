@@ -154,10 +154,11 @@ class MemoryCache:
         return ttl_s * (1 - JITTER * self._uniform())
 
     def keep(self, key: str, value: bytes, *, ttl_s: float, stale_s: float = 0.0, tags: tuple[str, ...] = ()) -> bool:
-        """`tags`: as `tag_keys` makes them. Returns: whether it is kept."""
+        """`tags`: as `tag_keys` makes them. `ttl_s` under 0: it has been stale for so long. Returns: whether it is
+        kept."""
         self._remove(key)
         size_bytes = len(value) + len(key) + ENTRY_OVERHEAD_BYTES + len(tags) * TAG_OVERHEAD_BYTES
-        if ttl_s <= 0 or len(value) > self._max_entry_bytes or size_bytes > self._max_bytes:
+        if ttl_s + stale_s <= 0 or len(value) > self._max_entry_bytes or size_bytes > self._max_bytes:
             self._operations.add(1, "set", "refused")
             return False
         while self._size_bytes + size_bytes > self._max_bytes:
@@ -227,6 +228,7 @@ def operations_of(meter: Meter) -> Counter:
     return meter.counter(
         "cache_operations_total",
         "Cache operations by result: get hit or miss, set stored or refused (too long, or over already), evict full,"
-        " expired or dropped (by tag), get_or_set hit, stale, joined (another's producing), produced or failed.",
+        " expired or dropped (by tag), get_or_set hit, shared (found in Valkey), stale, joined (another's producing),"
+        " produced or failed.",
         ("operation", "result"),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from litestar import Litestar
 from litestar.config.app import AppConfig
@@ -25,22 +25,24 @@ from plugins.contract.plugin import GatewayPlugin
 from plugins.contract.settings import SettingsGroup
 
 if TYPE_CHECKING:
+    from plugins.cache.layered import LayeredCache
     from plugins.cache.shared import ValkeyState
 
 
 class CachePlugin(GatewayPlugin):
     """Mounts no middleware and no route: whoever can do with an old answer asks the cache.
 
-    It owns the one client of Valkey, too, and gives it as `shared_state`.
+    It owns the clients of Valkey, too, and gives one as `shared_state`.
     """
 
     name = "cache"
 
     def __init__(self, settings: CacheSettings, valkey: ValkeySettings | None = None) -> None:
         self._settings = settings
-        self._cache = MemoryCache(max_bytes=settings.max_bytes, max_entry_bytes=settings.max_entry_bytes)
-        self._timed = TimedCache(self._cache)
-        self._shared = _shared_state(valkey or ValkeySettings(), timeout_s=settings.valkey_timeout_ms / 1000)
+        self._memory = MemoryCache(max_bytes=settings.max_bytes, max_entry_bytes=settings.max_entry_bytes)
+        url = None if valkey is None else valkey.valkey_url
+        self._beyond = None if url is None else _beyond(self._memory, settings, url)
+        self._timed = TimedCache(self._memory if self._beyond is None else self._beyond.cache)
 
     @classmethod
     def settings(cls) -> tuple[SettingsGroup, ...]:
@@ -52,42 +54,61 @@ class CachePlugin(GatewayPlugin):
 
     def contribute(self, capabilities: Capabilities) -> Capabilities:
         capabilities = replace(capabilities, cache=self._timed, cache_state="miss")
-        if self._shared is None:
+        if self._beyond is None:
             return capabilities
         # Not critical: whoever shares something knows what to do alone.
-        meanwhile = "each process caches in its own memory, and keeps its part of the limits"
-        check = HealthCheck(name="valkey", critical=False, probe=self._shared.probe, meanwhile=meanwhile)
-        return replace(capabilities, shared_state=self._shared, health_checks=(*capabilities.health_checks, check))
+        check = HealthCheck(name="valkey", critical=False, probe=self._beyond.state.probe)
+        checks = (*capabilities.health_checks, check)
+        return replace(capabilities, shared_state=self._beyond.state, health_checks=checks)
 
     def bind(self, capabilities: Capabilities) -> None:
-        self._cache.observe_with(capabilities.meter)
         self._timed.observe_with(capabilities.slow_log)
-        if self._shared is not None:
-            self._shared.observe_with(capabilities.meter, capabilities.slow_log)
+        if self._beyond is None:
+            self._memory.observe_with(capabilities.meter)
+        else:
+            self._beyond.state.observe_with(capabilities.meter, capabilities.slow_log)
+            self._beyond.cache.observe_with(capabilities.meter, capabilities.slow_log, capabilities.guard)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         @asynccontextmanager
         async def lifespan(_: Litestar) -> AsyncGenerator[None]:
-            cleaning = asyncio.create_task(
-                self._cache.clean_up(self._settings.cleanup_interval_s), name="cache-clean-up"
-            )
+            cleaning = self._memory.clean_up(self._settings.cleanup_interval_s)
+            tasks = [asyncio.create_task(cleaning, name="cache-clean-up")]
+            if self._beyond is not None:
+                tasks.append(asyncio.create_task(self._beyond.cache.keep_up(), name="cache-beat"))
             try:
                 yield
             finally:
-                cleaning.cancel()
-                await asyncio.gather(cleaning, return_exceptions=True)
-                await self._cache.close()
-                if self._shared is not None:
-                    await self._shared.close()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await self._memory.close()
+                if self._beyond is not None:
+                    await self._beyond.cache.close()
+                    await self._beyond.state.close()
 
         app_config.lifespan.append(lifespan)
         return app_config
 
 
-def _shared_state(settings: ValkeySettings, *, timeout_s: float) -> ValkeyState | None:
-    """Without an address the library is not even imported."""
-    if settings.valkey_url is None:
-        return None
-    from plugins.cache.shared import ValkeyState
+class _Beyond(NamedTuple):
+    """What there is with a Valkey."""
 
-    return ValkeyState(address_of(settings.valkey_url), timeout_s=timeout_s)
+    state: ValkeyState
+    cache: LayeredCache
+
+
+def _beyond(memory: MemoryCache, settings: CacheSettings, url: str) -> _Beyond:
+    """Without an address the library is not even imported."""
+    from plugins.cache.layered import LayeredCache
+    from plugins.cache.shared import ValkeyState
+    from plugins.cache.valkey_level import ValkeyLevel
+
+    address, timeout_s = address_of(url), settings.valkey_timeout_ms / 1000
+    level = ValkeyLevel(
+        address,
+        timeout_s=timeout_s,
+        max_entry_bytes=settings.max_entry_bytes,
+        compress_above_bytes=settings.compress_above_bytes,
+    )
+    return _Beyond(ValkeyState(address, timeout_s=timeout_s), LayeredCache(memory, level))

@@ -21,6 +21,9 @@ MAX_CONNECTIONS = 16
 """At 3 ms to and fro, as between zones, they carry 5,000 scripts a second; and 100 replicas stay far below the 10,000
 clients that Valkey lets in by default."""
 
+Text = str | bytes
+Word = Text | int
+
 _TIMED_OUT = ("timeout", "Valkey does not answer in time")
 _FAILURES: tuple[tuple[type[exceptions.ValkeyError], str, str], ...] = (
     (exceptions.AuthenticationError, "refused", "Valkey refuses our credentials"),
@@ -37,9 +40,12 @@ _FAILURES: tuple[tuple[type[exceptions.ValkeyError], str, str], ...] = (
 class ValkeyState:
     """Opens connections when they are needed, and keeps those that are in order. For one event loop."""
 
-    def __init__(self, address: Address, *, timeout_s: float, resolve: Resolve = resolved) -> None:
-        """`timeout_s`: for a free connection, connecting and the answer, all together."""
+    def __init__(
+        self, address: Address, *, timeout_s: float, resolve: Resolve = resolved, operation: str = "run"
+    ) -> None:
+        """`timeout_s`: for a free connection, connecting and the answer, all together. `operation`: the metrics'."""
         self._timeout_s = timeout_s
+        self._operation = operation
         self._dialler = Dialler(address, resolve)
         self._connect: Callable[[], ValkeyConnection] = lambda: ValkeyConnection(self._dialler.dial, address)
         self._places = asyncio.Semaphore(MAX_CONNECTIONS)
@@ -52,14 +58,14 @@ class ValkeyState:
         self._slow_log = slow_log
         self._operations = meter.counter(
             "valkey_operations_total",
-            "Scripts that Valkey ran (run) or should have for a health check (probe), by result: ok, timeout,"
-            " unreachable, refused (credentials or script) or full.",
+            "Scripts that Valkey ran (run; cache: for the cache) or should have for a health check (probe), by result:"
+            " ok, timeout, unreachable, refused (credentials or script) or full.",
             ("operation", "result"),
         )
 
-    async def run(self, script: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Sequence[object]:
+    async def run(self, script: str, keys: Sequence[Text], arguments: Sequence[Word]) -> Sequence[object]:
         """Texts come as bytes. A script that returns no table gives a sequence of one."""
-        reply = await self._within_deadline("run", script, keys, arguments)
+        reply = await self._within_deadline(self._operation, script, keys, arguments)
         return cast("list[object]", reply) if isinstance(reply, list) else [reply]
 
     async def probe(self) -> None:
@@ -73,7 +79,7 @@ class ValkeyState:
         await self._dialler.close()
 
     async def _within_deadline(
-        self, operation: str, script: str, keys: Sequence[str], arguments: Sequence[str | int]
+        self, operation: str, script: str, keys: Sequence[Text], arguments: Sequence[Word]
     ) -> object:
         began_s = time.perf_counter()
         try:
@@ -89,7 +95,7 @@ class ValkeyState:
         self._operations.add(1, operation, "ok")
         return reply
 
-    async def _evaluated(self, script: str, keys: Sequence[str], arguments: Sequence[str | int]) -> object:
+    async def _evaluated(self, script: str, keys: Sequence[Text], arguments: Sequence[Word]) -> object:
         async with self._places:
             connection = self._usable_connection()
             try:

@@ -1,0 +1,134 @@
+"""What Valkey runs for the cache. One script is one round trip, and nothing happens in between.
+
+Keys, under `PREFIX`: `e:<key>` an entry, `l:<key>` the lock of who produces it, `t:<tag>` when a tag was dropped last,
+`state` the epoch and the number of drops in it, `log` the last dropped tags, newest first.
+
+An entry (a hash) is `v` value, `f` milliseconds of its life in which it is stale, `g` its tags with a space between,
+`e` and `s` the epoch and the number of drops when its making began. It holds if the epoch is still that one and none of
+its tags was dropped with a higher number. So what was made before a drop is never given after it, whoever sets it when;
+and whoever loses the state (a restart, an eviction) loses all that has tags, not the drops.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from plugins.cache.envelope import FORMAT
+
+PREFIX: Final = f"{{wattos:cache:{FORMAT}}}:"
+"""One hash tag: a script may touch keys of one slot alone."""
+
+LOG_LENGTH: Final = 1000
+"""Drops that replicas may be behind; one that is further behind forgets all that has tags."""
+
+_CURRENT: Final = """
+local function is_current(entry, state_key, tags_prefix)
+  if not (entry[1] and entry[2] and entry[3] and entry[4] and entry[5]) then return false end
+  if entry[3] == '' then return true end
+  if entry[4] ~= redis.call('HGET', state_key, 'epoch') then return false end
+  for tag in string.gmatch(entry[3], '%S+') do
+    local dropped = redis.call('GET', tags_prefix .. tag)
+    if dropped and tonumber(dropped) > tonumber(entry[5]) then return false end
+  end
+  return true
+end
+"""
+
+_STATE: Final = """
+local function state_of(key, new_epoch)
+  local state = redis.call('HMGET', key, 'epoch', 'seq')
+  if state[1] then return state[1], state[2] or '0' end
+  redis.call('HSET', key, 'epoch', new_epoch, 'seq', '0')
+  return new_epoch, '0'
+end
+"""
+
+GET: Final = (
+    """#!lua flags=no-writes
+-- KEYS: entry, state  ARGV: longest value, tags' prefix  → value, ms to live, of them stale, tags; or nothing
+"""
+    + _CURRENT
+    + """
+local entry = redis.call('HMGET', KEYS[1], 'v', 'f', 'g', 'e', 's')
+if not is_current(entry, KEYS[2], ARGV[2]) or #entry[1] > tonumber(ARGV[1]) then return {} end
+return {entry[1], redis.call('PTTL', KEYS[1]), entry[2], entry[3]}
+"""
+)
+
+BEGIN: Final = (
+    """#!lua flags=allow-oom
+-- KEYS: entry, state, lock  ARGV: longest value, tags' prefix, token, lease in ms, stale will do, a new epoch
+-- → whether we are to produce, epoch, number of drops; then as GET, if there is an entry
+"""
+    + _CURRENT
+    + _STATE
+    + """
+local epoch, seq = state_of(KEYS[2], ARGV[6])
+local entry = redis.call('HMGET', KEYS[1], 'v', 'f', 'g', 'e', 's')
+if is_current(entry, KEYS[2], ARGV[2]) and #entry[1] <= tonumber(ARGV[1]) then
+  local ttl = redis.call('PTTL', KEYS[1])
+  if ARGV[5] == '1' or ttl > tonumber(entry[2]) then return {0, epoch, seq, entry[1], ttl, entry[2], entry[3]} end
+end
+if redis.call('SET', KEYS[3], ARGV[3], 'NX', 'PX', ARGV[4]) then return {1, epoch, seq} end
+return {0, epoch, seq}
+"""
+)
+
+SET: Final = (
+    """#!lua
+-- KEYS: entry, state, lock  ARGV: value, ms to live, of them stale, tags, epoch and number of drops when its making
+-- began (none: now), a new epoch, token of the lock to give back
+"""
+    + _STATE
+    + """
+local epoch, seq = ARGV[5], ARGV[6]
+if epoch == '' then epoch, seq = state_of(KEYS[2], ARGV[7]) end
+redis.call('HSET', KEYS[1], 'v', ARGV[1], 'f', ARGV[3], 'g', ARGV[4], 'e', epoch, 's', seq)
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if ARGV[8] ~= '' and redis.call('GET', KEYS[3]) == ARGV[8] then redis.call('DEL', KEYS[3]) end
+return 1
+"""
+)
+
+FORGET: Final = """#!lua flags=allow-oom
+-- KEYS: entry
+return redis.call('UNLINK', KEYS[1])
+"""
+
+RENEW: Final = """#!lua flags=allow-oom
+-- KEYS: lock  ARGV: token, lease in ms; 0: given back
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
+DROP: Final = (
+    """#!lua flags=allow-oom
+-- KEYS: state, log  ARGV: a new epoch, how long a drop is remembered in ms, tags' prefix, length of the log, tags…
+"""
+    + _STATE
+    + """
+state_of(KEYS[1], ARGV[1])
+for i = 5, #ARGV do
+  redis.call('SET', ARGV[3] .. ARGV[i], redis.call('HINCRBY', KEYS[1], 'seq', 1), 'PX', ARGV[2])
+  redis.call('LPUSH', KEYS[2], ARGV[i])
+end
+redis.call('LTRIM', KEYS[2], 0, ARGV[4] - 1)
+return 1
+"""
+)
+
+RESET: Final = """#!lua flags=allow-oom
+-- KEYS: state, log. Nothing holds any more that has tags.
+return redis.call('DEL', KEYS[1], KEYS[2])
+"""
+
+NEWS: Final = """#!lua flags=no-writes
+-- KEYS: state, log  ARGV: epoch and number of drops that the asker knows
+-- → epoch, number, whether it missed something, else the tags dropped since
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'seq')
+local epoch, seq = state[1] or '', tonumber(state[2] or '0')
+local n = seq - tonumber(ARGV[2])
+if (ARGV[1] ~= epoch and ARGV[1] ~= '') or n < 0 or n > redis.call('LLEN', KEYS[2]) then return {epoch, seq, 1, {}} end
+if n == 0 then return {epoch, seq, 0, {}} end
+return {epoch, seq, 0, redis.call('LRANGE', KEYS[2], 0, n - 1)}
+"""

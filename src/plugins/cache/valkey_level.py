@@ -1,0 +1,230 @@
+"""The cache's second level: entries in Valkey, for all replicas. Its errors are misses, and nobody waits for it twice.
+
+After a failure it is left alone until a beat in the background, once a second, was answered: see `layered`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Final, cast
+
+import msgspec
+from valkey.exceptions import ResponseError
+
+from plugins.cache.address import Address
+from plugins.cache.envelope import packed, unpacked
+from plugins.cache.scripts import (
+    BEGIN,
+    DROP,
+    FORGET,
+    GET,
+    LOG_LENGTH,
+    NEWS,
+    PREFIX,
+    RENEW,
+    RESET,
+    SET,
+)
+from plugins.cache.shared import Text, ValkeyState, Word
+from plugins.contract.errors import RetryableError
+from plugins.contract.nulls import NullGuard, NullMeter
+from plugins.contract.ports import Guard, Meter, SlowLog
+
+MAX_TTL_S: Final = 30 * 86_400.0
+"""Nothing stays in Valkey for longer, so that a drop need not be remembered for ever."""
+
+DROP_REMEMBERED_S: Final = MAX_TTL_S + 86_400
+"""A day over all that may have been made before it."""
+
+LEASE_S: Final = 3.0
+"""Of who produces, renewed three times as often: one that was killed holds up the others for so long at most."""
+
+NAME: Final = "valkey"
+"""Of its breaker: the same server as the health check's of this name."""
+
+_STATE, _LOG, _TAGS = f"{PREFIX}state", f"{PREFIX}log", f"{PREFIX}t:"
+
+
+class SharedEntry(msgspec.Struct, frozen=True, kw_only=True):
+    value: bytes
+    fresh_s: float
+    """What is left of its time; stale: not over 0."""
+    stale_s: float
+    """After that."""
+    tags: tuple[str, ...]
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose it is to produce a value: ours, or another replica's."""
+
+    is_ours: bool
+    token: str
+    epoch: bytes
+    n_drops: bytes
+    """Both as they were when the turn was asked for: what is made now holds unless a tag is dropped after that."""
+    found: SharedEntry | None
+
+
+class News(msgspec.Struct, frozen=True, kw_only=True):
+    epoch: bytes = b""
+    n_drops: int = -1
+    """Of this epoch; −1: never heard."""
+    missed: bool = True
+    """Something was dropped that is not in `tags`."""
+    tags: tuple[str, ...] = ()
+
+
+class ValkeyLevel:
+    """For one event loop. Tags are as `tag_keys` makes them."""
+
+    def __init__(self, address: Address, *, timeout_s: float, max_entry_bytes: int, compress_above_bytes: int) -> None:
+        # A client of its own: many long values at once do not hold up the exchange of limits.
+        self._valkey = ValkeyState(address, timeout_s=timeout_s, operation="cache")
+        self._max_entry_bytes = max_entry_bytes
+        self._compress_above_bytes = compress_above_bytes
+        self._guard: Guard = NullGuard()
+        self.is_away = True
+        """Until the first beat."""
+        self._count(NullMeter())
+
+    def observe_with(self, meter: Meter, slow_log: SlowLog, guard: Guard) -> None:
+        self._valkey.observe_with(meter, slow_log)
+        self._guard = guard
+        self._count(meter)
+
+    async def get(self, key: str) -> SharedEntry | None:
+        asked: list[Word] = [self._max_packed_bytes, _TAGS]
+        reply = await self._asked("get", GET, [_name("e", key), _STATE], asked)
+        if reply is None:
+            return None
+        entry = await self._entry(reply)
+        self._operations.add(1, "get", "hit" if entry else "miss")
+        return entry
+
+    async def begin(self, key: str, token: str, *, stale_will_do: bool) -> Turn | None:
+        """What is there, else a turn, ours or another's. None: it cannot be asked."""
+        keys: list[Text] = [_name("e", key), _STATE, _name("l", key)]
+        lease_ms = int(LEASE_S * 1000)
+        asked: list[Word] = [self._max_packed_bytes, _TAGS, token, lease_ms, int(stale_will_do), secrets.token_hex(8)]
+        reply = await self._asked("get", BEGIN, keys, asked)
+        if reply is None:
+            return None
+        is_ours, epoch, n_drops = cast("tuple[int, bytes, bytes]", reply[:3])
+        found = await self._entry(reply[3:])
+        if reply[3:] and found is None:  # not to be read by this release: nobody would ever be asked to replace it
+            await self.forget(key)
+        self._operations.add(1, "get", "hit" if found else "miss")
+        return Turn(is_ours=bool(is_ours), token=token, epoch=epoch, n_drops=n_drops, found=found)
+
+    async def set(
+        self, key: str, value: bytes, *, ttl_s: float, stale_s: float, tags: Sequence[str], turn: Turn | None = None
+    ) -> None:
+        """`turn`: in which it was made, given back with it. None: it is as new as the tags' last drop."""
+        if self.is_away:
+            return
+        if len(value) > self._max_entry_bytes or ttl_s <= 0:
+            await self.forget(key)
+            return
+        life_ms = max(1, int(min(ttl_s + stale_s, MAX_TTL_S) * 1000))
+        made: list[Word] = [turn.epoch, turn.n_drops] if turn else ["", ""]
+        data = await packed(value, compress_above_bytes=self._compress_above_bytes)
+        said: list[Word] = [data, life_ms, int(stale_s * 1000), " ".join(tags), *made, secrets.token_hex(8)]
+        keys: list[Text] = [_name("e", key), _STATE, _name("l", key)]
+        if await self._asked("set", SET, keys, [*said, turn.token if turn else ""]) is not None:
+            self._operations.add(1, "set", "stored")
+            return
+        # Full, most likely. What it replaces must not be given either.
+        await self.forget(key)
+        if turn is not None:
+            await self.give_back(key, turn)
+
+    async def forget(self, key: str) -> None:
+        await self._asked("set", FORGET, [_name("e", key)], [])
+
+    async def renew(self, key: str, turn: Turn) -> None:
+        await self._asked("lock", RENEW, [_name("l", key)], [turn.token, int(LEASE_S * 1000)])
+
+    async def give_back(self, key: str, turn: Turn) -> None:
+        await self._asked("lock", RENEW, [_name("l", key)], [turn.token, 0])
+
+    async def drop(self, tags: Sequence[str]) -> bool:
+        """Whether Valkey knows of it now."""
+        return await self._asked("drop", DROP, [_STATE, _LOG], _dropping(tags)) is not None
+
+    async def tell(self, tags: Sequence[str] | None) -> bool:
+        """As `drop`, left alone or not. None: whatever has tags. Raises: RetryableError."""
+        script, said = (RESET, ()) if tags is None else (DROP, _dropping(tags))
+        return await self._answered("drop", script, [_STATE, _LOG], said) is not None
+
+    async def hear(self, known: News) -> News:
+        """What was dropped since, left alone or not. Raises: RetryableError."""
+        asked: list[Word] = [known.epoch, known.n_drops] if known.n_drops >= 0 else ["-", 0]
+        reply = await self._answered("news", NEWS, [_STATE, _LOG], asked)
+        if reply is None:
+            raise RetryableError("Valkey refused the script")
+        epoch, n_drops, missed, tags = cast("tuple[bytes, int, int, list[bytes]]", reply)
+        return News(epoch=epoch, n_drops=n_drops, missed=bool(missed), tags=tuple(tag.decode() for tag in tags))
+
+    def recovered(self) -> None:
+        self.is_away = False
+        self._guard.recovered(NAME)
+
+    async def close(self) -> None:
+        self.is_away = True
+        await self._valkey.close()
+
+    @property
+    def _max_packed_bytes(self) -> int:
+        return self._max_entry_bytes + 64  # of the header
+
+    async def _asked(
+        self, operation: str, script: str, keys: Sequence[Text], arguments: Sequence[Word]
+    ) -> Sequence[object] | None:
+        """None when it is away, or refuses."""
+        if self.is_away:
+            return None
+        try:
+            return await self._guard.call(NAME, lambda: self._answered(operation, script, keys, arguments), retry=False)
+        except RetryableError:
+            self.is_away = True
+            return None
+
+    async def _answered(
+        self, operation: str, script: str, keys: Sequence[Text], arguments: Sequence[Word]
+    ) -> Sequence[object] | None:
+        """None when it refuses: it is full, a replica, or we may not. Raises: RetryableError when it is away."""
+        try:
+            return await self._valkey.run(script, keys, arguments)
+        except RetryableError as exc:
+            self._operations.add(1, operation, "failed")
+            if isinstance(exc.__cause__, ResponseError):
+                return None
+            raise
+
+    async def _entry(self, reply: Sequence[object]) -> SharedEntry | None:
+        if not reply:
+            return None
+        data, life_ms, stale_ms, tags = cast("tuple[bytes, int, bytes, bytes]", reply)
+        value = await unpacked(data, max_bytes=self._max_entry_bytes)
+        if value is None:
+            return None
+        stale_s = int(stale_ms) / 1000
+        return SharedEntry(
+            value=value, fresh_s=life_ms / 1000 - stale_s, stale_s=stale_s, tags=tuple(tags.decode().split())
+        )
+
+    def _count(self, meter: Meter) -> None:
+        self._operations = meter.counter(
+            "cache_valkey_operations_total",
+            "What the cache asked of Valkey: get hit or miss, set stored; get, set, lock, drop and news that failed.",
+            ("operation", "result"),
+        )
+
+
+def _name(kind: str, key: str) -> bytes:
+    return f"{PREFIX}{kind}:{key}".encode("utf-8", "surrogatepass")
+
+
+def _dropping(tags: Sequence[str]) -> list[Word]:
+    return [secrets.token_hex(8), int(DROP_REMEMBERED_S * 1000), _TAGS, LOG_LENGTH, *tags]
