@@ -18,7 +18,10 @@ RetrievalMode = Literal["vector", "text", "none"]
 
 
 class Passage(msgspec.Struct, frozen=True, kw_only=True):
-    """A piece of a stored document. `text == stored_text[start:end]`; `score` is cosine similarity, −1 to 1."""
+    """A piece of a stored document. `text == stored_text[start:end]`.
+
+    `score`: cosine similarity, −1 to 1; where it was found by words, the share of them, 0 to 1.
+    """
 
     file_id: str
     filename: str
@@ -70,7 +73,7 @@ class Grounding(msgspec.Struct, frozen=True):
 class Retriever(Protocol):
     """Finds passages in a tenant's own vector stores.
 
-    Raises: NotFound for a store that is not there, or not the tenant's.
+    Raises: NotFound for a store that is not there, or not the tenant's. Mode `none` while that cannot be known.
     """
 
     async def retrieve(
@@ -87,12 +90,12 @@ class Retriever(Protocol):
 class Answerer(Protocol):
     """Turns passages into cited answers: by itself, or by telling a language model how and checking what it wrote."""
 
-    async def answer(self, question: str, passages: Sequence[Passage]) -> Answer:
+    async def answer(self, question: str, passages: Sequence[Passage], mode: RetrievalMode = "vector") -> Answer:
         """The best exact quotes, or `found=False`."""
         ...
 
-    def instructions(self, passages: Sequence[Passage]) -> str:
-        """The system prompt that gives a language model the numbered passages."""
+    def instructions(self, passages: Sequence[Passage], mode: RetrievalMode = "vector") -> str:
+        """The system prompt that gives a language model the numbered passages, or says why there are none."""
         ...
 
     def cite(self, text: str, passages: Sequence[Passage]) -> Sequence[Citation]:

@@ -12,7 +12,7 @@ import pytest
 
 from app.chat.extractive import ExtractiveTransport
 from app.errors import InvalidRequest
-from app.grounding import Answer, Citation, Grounding, Passage, Retrieved
+from app.grounding import Answer, Citation, Grounding, Passage, RetrievalMode, Retrieved
 from app.llm.events import payloads
 from app.llm.model import Call, EmbeddingCall, EmbeddingTransport, Events, Target, Transport
 from app.llm.prices import FREE
@@ -34,14 +34,14 @@ TARGET = Target(id="own", alias="own", provider_model="own", transport="embedder
 class Quoting:
     """An answerer that quotes the first passage."""
 
-    async def answer(self, question: str, passages: Sequence[Passage]) -> Answer:
+    async def answer(self, question: str, passages: Sequence[Passage], mode: RetrievalMode = "vector") -> Answer:
         first = passages[0]
         quote = Citation(
             number=1, index=0, file_id="file_1", filename="a.md", quote=first.text, start=0, end=9, score=1
         )
         return Answer(found=True, text=f"{first.text}\nSecond line.", citations=(quote,))
 
-    def instructions(self, passages: Sequence[Passage]) -> str:
+    def instructions(self, passages: Sequence[Passage], mode: RetrievalMode = "vector") -> str:
         return ""
 
     def cite(self, text: str, passages: Sequence[Passage]) -> Sequence[Citation]:

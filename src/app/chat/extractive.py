@@ -59,7 +59,8 @@ class ExtractiveTransport:
             raise InvalidRequest(
                 "this model quotes documents only: name some with vector_store_ids", param="vector_store_ids"
             )
-        return await self._answerer.answer(call.grounding.question, call.grounding.retrieved.passages)
+        retrieved = call.grounding.retrieved
+        return await self._answerer.answer(call.grounding.question, retrieved.passages, retrieved.mode)
 
     @staticmethod
     def _envelope(alias: str, kind: str, choices: list[dict[str, object]]) -> dict[str, object]:

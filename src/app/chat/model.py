@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -11,6 +12,9 @@ from app.grounding import Grounding
 from app.llm.answers import CacheState
 from app.llm.caching import CacheWish
 from app.llm.routing import NO_WISHES, Wishes
+
+Degraded = Literal["extractive", "retrieval"]
+"""Quotes stood in for the model; documents were searched by words, or not at all."""
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,3 +49,4 @@ class ChatOutcome(msgspec.Struct, frozen=True, kw_only=True):
     cost_nusd: int | None
     saved_nusd: int | None = None
     grounding: Grounding | None = None
+    degraded: Degraded | None = None

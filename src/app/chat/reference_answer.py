@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from app.chat.citations import FileCitation
+from app.chat.model import Degraded
 from app.chat.reference import ToolCall
 from app.grounding import RetrievalMode
 
@@ -43,11 +44,13 @@ class TokenUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trail(msgspec.Struct, frozen=True, kw_only=True):
-    """Ours. `retrieval`: how documents were searched; `degraded`: what stood in for the model."""
+    """Ours. `retrieval`: how documents were searched; `degraded`: what is less than usual."""
 
     retrieval: RetrievalMode | UnsetType = UNSET
-    degraded: Literal["extractive"] | UnsetType | None = UNSET
+    degraded: Degraded | UnsetType | None = UNSET
     cost_nusd: int | UnsetType | None = UNSET
+    saved_nusd: int | UnsetType | None = UNSET
+    """Of an answer from the cache: what it cost when it was made."""
 
 
 class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from app.chat.grounded import EXTRACTIVE, CitedReply, with_passages
-from app.chat.model import ChatOutcome, ChatRequest
+from app.chat.model import ChatOutcome, ChatRequest, Degraded
+from app.database.errors import DatabaseUnavailable
 from app.grounding import Answerer, Grounding, Retriever
 from app.llm.answers import Completed, Streamed
-from app.llm.model import Call, Events, Plan
+from app.llm.model import Call, Events, Plan, Target
 from app.llm.routing import Router
+from app.llm.stream import before
 from app.response_cache.service import CachedChain
 from plugins.contract.errors import PermissionDenied
 from plugins.contract.principal import Principal, TenantId
@@ -47,7 +49,7 @@ class ChatService:
         outcome = _outcome(call, completed, completed.cost_nusd)
         body = completed.reply.body
         if call.grounding is not None:
-            body = CitedReply(self._answerer, call.grounding).whole(body, _extension(request, outcome))
+            body = CitedReply(self._answerer, call.grounding).whole(body, _extension(outcome))
         return body, outcome
 
     async def stream(
@@ -61,7 +63,7 @@ class ChatService:
         outcome = _outcome(call, streamed, 0 if streamed.cache == "hit" else None)
         chunks = streamed.pieces
         if call.grounding is not None:
-            chunks = CitedReply(self._answerer, call.grounding).chunks(chunks, _extension(request, outcome))
+            chunks = CitedReply(self._answerer, call.grounding).chunks(chunks, _extension(outcome))
         return chunks, outcome
 
     async def _prepare(
@@ -71,17 +73,21 @@ class ChatService:
         call = _call(principal, tenant_id, request)
         if not request.store_ids:
             return call, _that_write(plan)
-        retrieved = await self._retriever.retrieve(
-            tenant_id,
-            request.store_ids,
-            request.question,
-            max_results=request.max_results,
-            score_threshold=request.score_threshold,
-        )
+        async with before(request.deadline_s):
+            retrieved = await self._retriever.retrieve(
+                tenant_id,
+                request.store_ids,
+                request.question,
+                max_results=request.max_results,
+                score_threshold=request.score_threshold,
+            )
         grounding = Grounding(request.question, retrieved)
-        fields = with_passages(request.fields, self._answerer.instructions(retrieved.passages))
+        instructions = self._answerer.instructions(retrieved.passages, retrieved.mode)
+        fields = with_passages(request.fields, instructions)
         call = msgspec.structs.replace(call, fields=fields, grounding=grounding)
-        if request.needs_model:
+        if retrieved.mode == "none" and all(target.transport == "extractive" for target in plan.targets):
+            raise DatabaseUnavailable("the documents cannot be searched at the moment: try again")
+        if request.needs_model or retrieved.mode == "none":
             return call, _that_write(plan)
         targets = plan.targets
         quotes = tuple(t for t in self._router.catalog.chain(EXTRACTIVE) if t not in targets)
@@ -112,6 +118,7 @@ def _outcome(call: Call, answered: Completed | Streamed, cost_nusd: int | None) 
         cost_nusd=cost_nusd,
         saved_nusd=answered.saved_nusd,
         grounding=call.grounding,
+        degraded=_degraded(call, answered.target),
     )
 
 
@@ -129,11 +136,19 @@ def _that_write(plan: Plan) -> Plan:
     return msgspec.structs.replace(plan, targets=writing or plan.targets)
 
 
-def _extension(request: ChatRequest, outcome: ChatOutcome) -> dict[str, object]:
-    """`x_wattos` of an answer over documents: how they were searched, and whether quotes stood in for the model.
-
-    With no passages found nothing stood in: no model was asked.
-    """
+def _extension(outcome: ChatOutcome) -> dict[str, object]:
+    """`x_wattos` of an answer over documents: how they were searched, and what is less than usual."""
     retrieved = outcome.grounding.retrieved if outcome.grounding else None
-    stood_in = outcome.target == EXTRACTIVE != request.model and bool(retrieved and retrieved.passages)
-    return {"retrieval": retrieved.mode if retrieved else "none", "degraded": "extractive" if stood_in else None}
+    return {"retrieval": retrieved.mode if retrieved else "none", "degraded": outcome.degraded}
+
+
+def _degraded(call: Call, target: Target) -> Degraded | None:
+    """Quotes that stood in for the model, which was asked only if there were passages; else a search without vectors,
+    or none.
+    """
+    if call.grounding is None:
+        return None
+    retrieved = call.grounding.retrieved
+    if target.id == EXTRACTIVE != call.alias and retrieved.passages:
+        return "extractive"
+    return None if retrieved.mode == "vector" else "retrieval"

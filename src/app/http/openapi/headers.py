@@ -31,6 +31,14 @@ HEADERS: Mapping[str, Header] = {
         "What this answer from the cache cost, in nano-dollars, when a target gave it. Absent where that is not known.",
         _COUNT,
     ),
+    "x-wattos-retrieval": _header(
+        "How documents were searched: `text`, by words, while the embedder is away; `none` while the database is.",
+        {"type": "string", "enum": ["vector", "text", "none"]},
+    ),
+    "x-wattos-degraded": _header(
+        "What is less than usual: quotes stood in for the model, or documents were not searched by vectors.",
+        {"type": "string", "enum": ["extractive", "retrieval"]},
+    ),
     "idempotent-replayed": _header(
         "`true`: this is the answer to an earlier request with this `Idempotency-Key`; nothing was done.",
         {"type": "string", "enum": ["true"]},
@@ -56,6 +64,9 @@ RATE = tuple(name for name in HEADERS if name.startswith("x-ratelimit-"))
 
 TRAIL = ("x-wattos-target", "x-wattos-attempts", "x-wattos-cost-nusd")
 """Of every model call."""
+
+GROUNDED = ("x-wattos-retrieval", "x-wattos-degraded")
+"""Of answers over documents."""
 
 CACHED = ("x-wattos-cache", "x-wattos-saved-nusd")
 """Of those whose answers may be given again."""

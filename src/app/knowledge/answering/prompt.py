@@ -21,6 +21,19 @@ _RULES = "\n".join(
     )
 )
 
+UNSEARCHED = "\n".join(
+    (
+        "The user asked about their own documents. These cannot be searched at the moment, and you have seen none of",
+        "them.",
+        "",
+        "- Say first, in the language of the question, that the documents cannot be searched at present and that this",
+        "  answer is therefore made without them.",
+        "- Never say or guess what the documents contain, and cite nothing.",
+        "- Answer what general knowledge can answer, briefly. For all else ask the user to try again later.",
+    )
+)
+"""For a model that answers nevertheless: an answer without documents must not look like one from them."""
+
 _TAG = re.compile(r"<(?=\s*/?\s*passage)", re.IGNORECASE)
 
 

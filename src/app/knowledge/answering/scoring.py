@@ -42,6 +42,11 @@ FOREIGN_AROUND, FOREIGN_BIAS = 4.0, -40.1
 """The same where question and passage differ in language: cosines are lower by 0.05 and words seldom shared. Set by 22
 hand probes between German and English: answerable ones have cosines of .803 to .858, others .754 to .826."""
 
+WORDS_OWN, WORDS_AROUND, WORDS_BIAS = 4.2, 7.2, -6.4
+"""Of `evidence` while there are no vectors: a logistic regression on the best statements by words of 199 questions of
+XQuAD over 12 passages found by words, with and without their paragraph (AUC .933). At 0 it answers .85 of them, .67
+with the gold answer in the very statement (.73 where all are answered), and says "not found" to .88 of the others."""
+
 NO_QUANTITY, NO_PRICE = -1.0, -3.0
 """Off the evidence when a quantity is asked for and none is named (1.0 % of XQuAD's answerable questions, 2.4 % of the
 others: log-odds -0.85), and when a price is asked for and there is no word of money (by reason, not by measurement)."""
@@ -95,6 +100,25 @@ class Scored(msgspec.Struct, frozen=True):
         around, bias = (FOREIGN_AROUND, FOREIGN_BIAS) if lexical.foreign else (FOUND_AROUND, FOUND_BIAS)
         lacking = NO_QUANTITY * (lexical.quantity < 0) + NO_PRICE * lexical.no_price
         return FOUND_COSINE * self.cosine + around * lexical.around + lacking + bias
+
+
+class ScoredByWords(Scored, frozen=True):
+    """The same without vectors: `cosine` is the share of the question's words."""
+
+    @property
+    def score(self) -> float:
+        return self.lexical.score
+
+    @property
+    def evidence(self) -> float:
+        lexical = self.lexical
+        lacking = NO_QUANTITY * (lexical.quantity < 0) + NO_PRICE * lexical.no_price
+        return WORDS_OWN * lexical.own + WORDS_AROUND * lexical.around + lacking + WORDS_BIAS
+
+
+def by_words(listed: Collection[Lexical]) -> list[Scored]:
+    """Best first."""
+    return sorted((ScoredByWords(lexical, lexical.own) for lexical in listed), key=lambda one: -one.score)
 
 
 def lexical_scores(

@@ -29,14 +29,14 @@ _STEMMERS = {"de": snowballstemmer.stemmer("german"), "en": snowballstemmer.stem
 
 
 @lru_cache(maxsize=65_536)  # 27 µs a German word, measured: without it the sentences of 8 passages take 30 ms
-def _stem(word: str, language: Language) -> str:
+def stem(word: str, language: Language) -> str:
     return str(_STEMMERS[language].stemWord(word))
 
 
 def terms(text: str, language: Language) -> list[str]:
     """Stems of the words that carry meaning, in order, repeated as they are."""
     words = (token.lower() for token in _TOKEN.findall(text))
-    return [_stem(word, language) for word in words if word not in STOPWORDS["de"] and word not in STOPWORDS["en"]]
+    return [stem(word, language) for word in words if word not in STOPWORDS["de"] and word not in STOPWORDS["en"]]
 
 
 def weights(question: Iterable[str], texts: Collection[Collection[str]]) -> dict[str, float]:

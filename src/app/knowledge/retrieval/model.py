@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from app.grounding import Passage
+from app.grounding import Passage, RetrievalMode
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,3 +14,10 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
 
     passage: Passage
     attributes: Mapping[str, str | float | bool]
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Hits, best first, and how they were found."""
+
+    hits: Sequence[Hit]
+    mode: RetrievalMode

@@ -1,24 +1,45 @@
-"""Finds the passages of a tenant's stores that are nearest to a question."""
+"""Finds the passages of a tenant's stores that are nearest to a question: by vectors, else by words, else none.
+
+A person waits for it: who does not answer soon counts as away, and what was found says how.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
 from uuid import UUID
 
 from app.database.engine import Database
+from app.database.errors import DatabaseUnavailable
 from app.errors import ContextTooLong, NotFound
-from app.grounding import Embedder, Retrieved
+from app.grounding import Retrieved
 from app.knowledge.retrieval import store
-from app.knowledge.retrieval.model import Hit
+from app.knowledge.retrieval.model import Found
+from app.knowledge.retrieval.words import words_of
+from plugins.contract.errors import RetryableError
+from plugins.contract.nulls import NullInstrument
+from plugins.contract.ports import Counter
 from plugins.contract.principal import TenantId
 
+DATABASE_PATIENCE_S = 3.0
+"""For one connection and one look at an index, which take milliseconds. A frozen server holds its callers for up to
+20 s until the breaker has opened: its driver is slow to give a connection up."""
 
-class VectorRetriever:
-    """The `Retriever` port on pgvector."""
+Vectors = Sequence[Sequence[float]]
+Embed = Callable[[Sequence[str], Literal["query", "passage"]], Awaitable[Vectors]]
+"""Unit vectors, one a text, in order. Raises: RetryableError, in a time that a person waits."""
 
-    def __init__(self, database: Database, embedder: Embedder) -> None:
+
+class PassageRetriever:
+    """The `Retriever` port on pgvector, and on plain text while the embedder is away."""
+
+    def __init__(self, database: Database, embed: Embed, *, found: Counter | None = None) -> None:
+        """`found` has one label: the mode."""
         self._database = database
-        self._embedder = embedder
+        self._embed = embed
+        self._found: Counter = found or NullInstrument()
+        self._left_behind = set[asyncio.Task[None]]()
 
     async def retrieve(
         self,
@@ -29,14 +50,17 @@ class VectorRetriever:
         max_results: int,
         score_threshold: float = 0.0,
     ) -> Retrieved:
-        """Raises: NotFound; ContextTooLong; RetryableError while embedder or database are away."""
+        """`none` while the database is away. Raises: NotFound; ContextTooLong."""
         try:
-            hits = await self.search(
+            found = await self.search(
                 tenant_id, store_ids, [question], max_results=max_results, score_threshold=score_threshold
             )
         except ContextTooLong as exc:
             raise ContextTooLong(exc.message, param="messages") from None
-        return Retrieved(tuple(hit.passage for hit in hits), "vector")
+        except RetryableError:
+            self._found.add(1, "none")
+            return Retrieved((), "none")
+        return Retrieved(tuple(hit.passage for hit in found.hits), found.mode)
 
     async def search(
         self,
@@ -46,17 +70,57 @@ class VectorRetriever:
         *,
         max_results: int,
         score_threshold: float = 0.0,
-    ) -> list[Hit]:
-        """Of several questions a passage need answer but one: its score is the best. Raises: as `retrieve`."""
+    ) -> Found:
+        """Of several questions a passage need answer but one: its score is the best. `score_threshold` is one of
+        cosines, so what was found by words is not measured by it.
+
+        Raises: NotFound; ContextTooLong; DatabaseUnavailable.
+        """
         wanted = list(dict.fromkeys(store_ids))
-        async with self._database.tenant(tenant_id) as session:
-            if await store.count_stores(session, tenant_id, wanted) != len(wanted):
-                raise NotFound("no vector store with this id")
+        await self._require(tenant_id, wanted)
         # No connection is held while the embedder works.
+        vectors = await self._vectors(questions)
+        async with self._database.tenant(tenant_id) as session:
+            if vectors is None:
+                words = await store.sharing_words(session, tenant_id, wanted, words_of(questions), n=max_results)
+                found = Found(words, "text")
+            else:
+                near = await store.nearest(session, tenant_id, wanted, vectors, n=max_results)
+                found = Found([hit for hit in near if hit.passage.score >= score_threshold], "vector")
+        self._found.add(1, found.mode)
+        return found
+
+    async def _vectors(self, questions: Sequence[str]) -> Vectors | None:
+        """None while the embedder is away, or busy."""
         try:
-            vectors = await self._embedder.embed(questions, "query")
+            return await self._embed(questions, "query")
         except ContextTooLong as exc:  # it names its own parameter; ours is another
             raise ContextTooLong(exc.message, param="query") from None
+        except RetryableError:
+            return None
+
+    async def _require(self, tenant_id: TenantId, store_ids: Sequence[UUID]) -> None:
+        """Raises: NotFound for a store that is not there, or not the tenant's; DatabaseUnavailable."""
+        asking = asyncio.create_task(self._ask(tenant_id, store_ids), name="retrieval: stores")
+        try:
+            await asyncio.wait([asking], timeout=DATABASE_PATIENCE_S)
+        except asyncio.CancelledError:
+            asking.cancel()
+            raise
+        finally:
+            if not asking.done():  # it ends by itself, in the breaker's hearing
+                self._left_behind.add(asking)
+                asking.add_done_callback(self._forget)
+        if not asking.done():
+            raise DatabaseUnavailable("the database does not answer: try again")
+        asking.result()
+
+    async def _ask(self, tenant_id: TenantId, store_ids: Sequence[UUID]) -> None:
         async with self._database.tenant(tenant_id) as session:
-            found = await store.nearest(session, tenant_id, wanted, vectors, n=max_results)
-        return [hit for hit in found if hit.passage.score >= score_threshold]
+            if await store.count_stores(session, tenant_id, store_ids) != len(store_ids):
+                raise NotFound("no vector store with this id")
+
+    def _forget(self, asked: asyncio.Task[None]) -> None:
+        self._left_behind.discard(asked)
+        if not asked.cancelled():
+            asked.exception()  # seen: it comes too late for whoever asked

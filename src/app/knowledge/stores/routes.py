@@ -11,7 +11,7 @@ from app.http.body import decode_body
 from app.http.openapi.describe import Body, described
 from app.http.pages import Limit, Page, page
 from app.ids import decode_id
-from app.knowledge.retrieval.service import VectorRetriever
+from app.knowledge.retrieval.service import PassageRetriever
 from app.knowledge.stores.model import FileStatus
 from app.knowledge.stores.schemas import (
     ADD_EXAMPLES,
@@ -22,7 +22,6 @@ from app.knowledge.stores.schemas import (
     FileContent,
     SearchPage,
     SearchRequest,
-    SearchResult,
     StoreCreate,
     StoreDeleted,
     StoreFileOut,
@@ -181,18 +180,18 @@ async def remove_file(
         body=Body(kind=SearchRequest, examples=SEARCH_EXAMPLES),
         codes=(
             *("missing_field", "unsupported_parameter", "wrong_model_kind", "context_length_exceeded"),
-            *("not_found", "embedder_unavailable", "embedder_busy"),
+            "not_found",
         ),
     ),
 )
-async def search(request: AnyRequest, store_id: str, tenant_id: TenantId, retriever: VectorRetriever) -> SearchPage:
-    """The nearest passages of a store."""
+async def search(request: AnyRequest, store_id: str, tenant_id: TenantId, retriever: PassageRetriever) -> SearchPage:
+    """The nearest passages of a store; those that share words with the query while the embedder is away."""
     asked = decode_body(await request.body(), SearchRequest)
     queries, threshold = search_terms(asked)
-    hits = await retriever.search(
+    found = await retriever.search(
         tenant_id, [decode_id("vs", store_id)], queries, max_results=asked.max_num_results, score_threshold=threshold
     )
-    return SearchPage(search_query=queries, data=[SearchResult.of(hit) for hit in hits])
+    return SearchPage.of(queries, found)
 
 
 router = Router(

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from app.errors import InvalidRequest
+from app.grounding import RetrievalMode
 from app.ids import encode_id
-from app.knowledge.retrieval.model import Hit
+from app.knowledge.retrieval.model import Found, Hit
 from app.knowledge.stores.model import FileCounts, FileStatus, Stage, StoreFile, VectorStore
 
 MAX_FILES_AT_ONCE = 500
@@ -155,7 +156,10 @@ class FileContent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A passage. `score`: cosine similarity. `start`, `end`: its place in the stored text, ours."""
+    """A passage. `score`: cosine similarity; where it was found by words, the share of them, 0 to 1.
+
+    `start`, `end`: its place in the stored text, ours.
+    """
 
     file_id: str
     filename: str
@@ -179,12 +183,24 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class SearchTrail(msgspec.Struct, frozen=True, kw_only=True):
+    """`text`: found by words, as the embedder is away."""
+
+    retrieval: RetrievalMode
+
+
 class SearchPage(msgspec.Struct, frozen=True, kw_only=True):
     search_query: list[str]
     data: list[SearchResult]
+    x_wattos: SearchTrail
     has_more: bool = False
     next_page: None = None
     object: Literal["vector_store.search_results.page"] = "vector_store.search_results.page"
+
+    @classmethod
+    def of(cls, queries: list[str], found: Found) -> SearchPage:
+        data = [SearchResult.of(hit) for hit in found.hits]
+        return cls(search_query=queries, data=data, x_wattos=SearchTrail(retrieval=found.mode))
 
 
 class StoreDeleted(msgspec.Struct, frozen=True, kw_only=True):

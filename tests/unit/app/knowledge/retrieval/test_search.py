@@ -26,7 +26,11 @@ async def library(database: Database, tmp_path: Path) -> Library:
 async def search(
     library: Library, store_ids: list[UUID], *questions: str, n: int = 10, least: float = 0.0
 ) -> list[Hit]:
-    return await library.retriever.search(library.tenant_id, store_ids, questions, max_results=n, score_threshold=least)
+    found = await library.retriever.search(
+        library.tenant_id, store_ids, questions, max_results=n, score_threshold=least
+    )
+    assert found.mode == "vector"
+    return list(found.hits)
 
 
 def texts(hits: list[Hit]) -> list[str]:

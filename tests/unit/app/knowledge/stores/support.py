@@ -21,7 +21,7 @@ from app.ids import new_id
 from app.knowledge.files.objects import ObjectStore
 from app.knowledge.files.service import FilesService
 from app.knowledge.ingestion.service import IngestionService
-from app.knowledge.retrieval.service import VectorRetriever
+from app.knowledge.retrieval.service import PassageRetriever
 from app.knowledge.stores.model import StoreFile, ingest_job
 from app.knowledge.stores.service import VectorStoresService
 from plugins.contract.principal import TenantId
@@ -75,7 +75,7 @@ class Library:
         self.objects = ObjectStore(folder)
         self.files = FilesService(database, self.objects, max_file_bytes=1 << 24)
         self.stores = VectorStoresService(database, embedding_model=embedder.model)
-        self.retriever = VectorRetriever(database, embedder)
+        self.retriever = PassageRetriever(database, embedder.embed)
         self.ingestion = IngestionService(database, self.objects, embedder)
 
     @classmethod
