@@ -47,10 +47,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     llm_transport: Literal["auto", "litellm"] = "auto"
     """`auto`: vendors that speak OpenAI's wire are called directly. `litellm`: every vendor through litellm."""
 
-    llm_max_calls_per_target: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 800
-    """Calls of one target at once, streams until their end, where `max_parallel_requests` of its deployment does not say
-    it; 0: any number. Four fifths of the model calls that this process takes at once by default: a target that hangs
-    leaves the rest to the others."""
+    llm_max_calls_per_target: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 1_600
+    """Calls of one target at once, streams until their end, where its deployment's `max_parallel_requests` does not say
+    it; 0: any number. Four fifths of the model calls that one process takes by default: a target that hangs leaves the
+    rest to others."""
 
     jwt_secret: Annotated[str, msgspec.Meta(min_length=32)] | None = None
     """What access tokens are signed with, the same on all replicas. Unset: derived from ADMIN_KEY."""

@@ -35,7 +35,7 @@ async def create_completion(
     request: Request[Any, Any, State], principal: Principal, completions: CompletionService
 ) -> ASGIApp:
     """Continue a text: whole, or streamed with `stream: true`."""
-    asked = read_completion_request(await request.body(), deadline_of(request.scope["headers"]))
+    asked = read_completion_request(await request.body(), deadline_of(request.scope))
     if asked.stream:
         streamed = await while_connected(request, completions.stream(principal, asked))
         trail = trail_of(streamed, 0 if streamed.cache == "hit" else None)

@@ -7,6 +7,7 @@ from litestar.datastructures import State
 
 from app.embeddings.schemas import EXAMPLES, EmbeddingCreate, EmbeddingList, encode_list, read_embedding_request
 from app.embeddings.service import EmbeddingService
+from app.http.deadline import deadline_of
 from app.http.disconnect import while_connected
 from app.http.openapi.describe import MODEL_CALL, Body, described
 from app.http.openapi.headers import CACHED, TRAIL
@@ -32,6 +33,7 @@ async def create_embedding(
 ) -> Response[bytes]:
     """Embed texts, in their order."""
     asked, extra = read_embedding_request(await request.body())
-    embedded = await while_connected(request, embeddings.embed(principal, asked, extra))
+    deadline_s = deadline_of(request.scope)
+    embedded = await while_connected(request, embeddings.embed(principal, asked, extra, deadline_s))
     body = await encode_list(asked, embedded.vectors.rows, embedded.vectors.usage)
     return Response(body, media_type=MediaType.JSON, headers=trail_of(embedded, embedded.cost_nusd))

@@ -24,7 +24,11 @@ class EmbeddingService:
         self._chain = chain
 
     async def embed(
-        self, principal: Principal, request: EmbeddingRequest, extra: Mapping[str, msgspec.Raw] | None = None
+        self,
+        principal: Principal,
+        request: EmbeddingRequest,
+        extra: Mapping[str, msgspec.Raw] | None = None,
+        deadline_s: float | None = None,
     ) -> Embedded:
         """`extra`: fields for the vendor. Raises: InvalidRequest, ModelNotFound, or what the chain raises."""
         if not request.model:
@@ -38,6 +42,7 @@ class EmbeddingService:
             texts=_texts(request),
             kind=request.input_type,
             dimensions=request.dimensions,
+            deadline_s=deadline_s,
             extra=extra or {},
         )
         return await self._chain.embed(call, plan, request.cache or NO_WISH)

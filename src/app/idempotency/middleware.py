@@ -20,11 +20,13 @@ from litestar.plugins import InitPlugin
 from app.errors import InvalidRequest
 from app.http.anthropic_errors import is_anthropic
 from app.http.context import PRINCIPAL, REQUEST_ID
+from app.http.deadline import deadline_of
 from app.http.disconnect import CLIENT_CLOSED_REQUEST, ClientLeft, Watch
 from app.http.openapi.describe import DESCRIPTION, Description
 from app.idempotency.model import HEADER, Answer, Claim, Place, place_of
 from app.idempotency.recording import Given, Passing, Recording
 from app.idempotency.service import IdempotencyService
+from app.llm.stream import before
 from plugins.contract.errors import RetryableError
 from plugins.contract.permissions import is_public
 from plugins.contract.principal import Principal
@@ -92,7 +94,8 @@ class IdempotencyMiddleware(InitPlugin):
         fingerprint = self._service.secrets.fingerprint(request.scope["query_string"])
         body = Given(b"".join(pieces), fingerprint, request.receive)
         with _while_connected(request):
-            return await self._service.answer_or_claim(place, body.fingerprint), body
+            async with before(deadline_of(request.scope)):
+                return await self._service.answer_or_claim(place, body.fingerprint), body
 
     async def _of_form(self, request: AnyRequest, place: Place) -> tuple[Answer | Claim, Passing]:
         """A file may be larger than memory: the first is hashed on its way, another one is read and thrown away."""
@@ -105,7 +108,8 @@ class IdempotencyMiddleware(InitPlugin):
         async for piece in request.stream():
             fingerprint.add(piece)
         with _while_connected(request):
-            return await self._service.answer(place, fingerprint.done()), body
+            async with before(deadline_of(request.scope)):
+                return await self._service.answer(place, fingerprint.done()), body
 
     async def _do(self, app: ASGIApp, scope: HTTPScope, send: Send, claim: Claim, body: Given | Passing) -> None:
         async def finish(status: int, answer: Answer | None) -> None:

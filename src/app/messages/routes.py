@@ -43,8 +43,7 @@ from plugins.contract.principal import Principal
 )
 async def create_message(request: Request[Any, Any, State], principal: Principal, messages: MessagesService) -> ASGIApp:
     """Answer a conversation on Anthropic's wire: whole, or streamed with `stream: true`."""
-    headers = request.scope["headers"]
-    asked = read_messages_request(await request.body(), headers, deadline_of(headers))
+    asked = read_messages_request(await request.body(), request.scope["headers"], deadline_of(request.scope))
     if asked.stream:
         streamed = await while_connected(request, messages.stream(principal, asked))
         trail = trail_of(streamed, 0 if streamed.cache == "hit" else None)
@@ -69,7 +68,8 @@ async def count_message_tokens(
     request: Request[Any, Any, State], principal: Principal, messages: MessagesService
 ) -> TokenCount:
     """Count the tokens of a request without sending it: by the vendor where it counts, else an estimate."""
-    asked = read_messages_request(await request.body(), request.scope["headers"], is_count=True)
+    body = await request.body()
+    asked = read_messages_request(body, request.scope["headers"], deadline_of(request.scope), is_count=True)
     return TokenCount(input_tokens=await while_connected(request, messages.count(principal, asked)))
 
 

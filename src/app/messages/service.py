@@ -13,6 +13,7 @@ from app.llm.answers import Completed, Streamed
 from app.llm.chain import Chain
 from app.llm.model import Call, Plan, Target
 from app.llm.routing import Router
+from app.llm.stream import before
 from app.messages.counting import input_tokens_of
 from app.messages.model import MessagesRequest
 from app.response_cache.service import CachedChain
@@ -51,6 +52,10 @@ class MessagesService:
 
         Raises: what the vendor says to a request that is wrong. While it is away, an estimate is better than nothing.
         """
+        async with before(request.deadline_s):
+            return await self._counted(principal, request)
+
+    async def _counted(self, principal: Principal, request: MessagesRequest) -> int:
         plan = await self._chain.with_own_keys(self._plan(principal, request), principal.tenant_id)
         target, call = plan.targets[0], _call(principal, request)
         if self._counting is not None and target.transport == "anthropic":

@@ -35,7 +35,7 @@ async def create_moderation(
 ) -> ASGIApp:
     """Classify texts or pictures."""
     asked = read_moderation_request(await request.body())
-    deadline_s = deadline_of(request.scope["headers"])
+    deadline_s = deadline_of(request.scope)
     done = await while_connected(request, moderations.moderate(principal, asked, deadline_s))
     trail = trail_headers(target=done.target.id, attempts=done.attempts, cost_nusd=done.cost_nusd)
     return JsonAnswer(done.reply.body, trail)

@@ -1,0 +1,75 @@
+"""`x-request-timeout-ms`: one deadline a request, on every wire and for every wait."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from gateway import Gateway
+from upstream import answers, hangs
+
+DEADLINE_S = 0.3
+SLACK_S = 0.2
+"""The bar: 504 within 500 ms of a deadline of 300."""
+MESSAGES = [{"role": "user", "content": "ping"}]
+
+CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", "gpt", {"model": "chat", "messages": MESSAGES}),
+    "chat, streamed": ("/v1/chat/completions", "gpt", {"model": "chat", "messages": MESSAGES, "stream": True}),
+    "completions": ("/v1/completions", "gpt", {"model": "chat", "prompt": "ping"}),
+    "messages": ("/v1/messages", "gpt", {"model": "chat", "messages": MESSAGES, "max_tokens": 9}),
+    "messages, streamed": (
+        "/v1/messages",
+        "gpt",
+        {"model": "chat", "messages": MESSAGES, "max_tokens": 9, "stream": True},
+    ),
+    "embeddings": ("/v1/embeddings", "vec", {"model": "vectors", "input": "ping"}),
+    "moderations": ("/v1/moderations", "guard", {"model": "guard", "input": "ping"}),
+}
+
+
+def ask(gateway: Gateway, path: str, body: object, **headers: str) -> tuple[httpx.Response, float]:
+    """And how long it took. The connection is there already."""
+    with gateway.http() as client:
+        client.get("/v1/models").raise_for_status()
+        began_s = time.monotonic()
+        answer = client.post(path, json=body, headers={"x-request-timeout-ms": str(int(DEADLINE_S * 1000)), **headers})
+        return answer, time.monotonic() - began_s
+
+
+@pytest.mark.requirement("RES-2")
+@pytest.mark.parametrize("name", CALLS)
+def test_a_target_that_hangs_is_given_up_in_time(gateway: Gateway, name: str) -> None:
+    """504, and the target's connection is closed."""
+    path, model, body = CALLS[name]
+    gateway.upstream.on(model, hangs)
+    answer, took_s = ask(gateway, path, body)
+    assert answer.status_code == 504, answer.text
+    assert DEADLINE_S <= took_s < DEADLINE_S + SLACK_S
+    gateway.upstream.wait_until(lambda: gateway.upstream.to(model)[0].left_at_s)
+
+
+def test_whoever_waits_for_the_first_of_two_keeps_its_own_deadline(gateway: Gateway) -> None:
+    """With an Idempotency-Key that is at work the second one waits for the first; not beyond its deadline."""
+    path, model, body = CALLS["chat"]
+    gateway.upstream.on(model, answers(hold_after=0))
+    key = {"idempotency-key": uuid4().hex}
+
+    def first() -> None:
+        with gateway.http() as client:
+            assert client.post(path, json=body, headers=key).status_code == 200
+
+    asking = threading.Thread(target=first)
+    asking.start()
+    gateway.upstream.wait_until(lambda: gateway.upstream.to(model))
+    answer, took_s = ask(gateway, path, body, **key)
+    assert answer.status_code == 504, answer.text
+    assert DEADLINE_S <= took_s < DEADLINE_S + SLACK_S
+    assert len(gateway.upstream.to(model)) == 1
+    gateway.upstream.release()
+    asking.join(10)
