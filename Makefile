@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 ENGINE ?= docker
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo run lint test check test-newest image image-test bench fuzz docs fix migrate lock
+.PHONY: help setup tools demo run lint test check test-newest image image-test bench faults fuzz docs fix migrate lock
 
 help: ## show this help
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ image-test: tools ## build the image and run it, read-only and without root (nee
 
 bench: setup ## WattOS beside LiteLLM's proxy: CPU, latency, memory (ARGS=--full, ARGS='--only wattos --case plain-60-10')
 	@sh scripts/bench.sh $(ARGS)
+
+faults: setup ## pull every plug under load, a minute each; docs/RESILIENCE.md has the table (ARGS='--hold 10 --only Valkey')
+	@PYTHONPATH=tests $(BIN)/python -m faults.matrix $(ARGS); missed=$$?; $(BIN)/python -m scripts.generate && exit $$missed
 
 fuzz: tools ## schemathesis for longer than `make test` does (ARGS=40: examples an operation)
 	@$(BIN)/python tests/load/fuzz.py $(ARGS)
