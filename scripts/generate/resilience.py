@@ -72,8 +72,8 @@ def told(results: Results) -> Iterator[str]:
     yield (
         "Two replicas on one PostgreSQL and one Valkey, two targets behind one alias; limits and a budget are set, a"
         f" fifth asks for the cache. {results.n_callers} callers, {results.per_s:g} calls a second in all,"
-        f" half of them streams; each fault for {results.hold_s:g} s. {results.made_at}, {results.n_cores} cores, Python"
-        f" {results.python}. **{n_met} of {len(results.rows)} meet all bars.**"
+        f" half of them streams; each fault for {results.hold_s:g} s. {results.made_at}, {results.n_cores} cores,"
+        f" Python {results.python}. **{n_met} of {len(results.rows)} meet all bars.**"
     )
     if results.hold_s < FULL_HOLD_S:
         yield ""
