@@ -24,6 +24,7 @@ LABELS = {
     "result": "see the description: a bounded set",
     "state": "see the description: a bounded set",
     "reason": "see the description: a bounded set",
+    "mode": "how documents were searched: `vector`, `text`, `none`",
     "percent": "`50`, `80`, `100`",
     "webhook": "how it went: `sent`, `failed`, `given_up`, `none`",
     "version": "this release",
