@@ -19,7 +19,7 @@ import app
 import app.errors
 import app.factory
 import plugins.contract.errors as root
-from api.error_drivers import DRIVERS, MAX_CONNECTIONS, Faulty, models
+from api.error_drivers import DRIVERS, MAX_CONCURRENT_REQUESTS, MAX_CONNECTIONS, Faulty, models
 from api.test_third_party_plugins import install
 from app.http.error_table import BY_STATUS, TABLE
 from app.http.refusal import MESSAGES
@@ -113,6 +113,8 @@ def faulty(
             PLUGINS_CRASH_ENABLED="true",
             LOCAL_MODELS_ENABLED="false",
             MAX_CONNECTIONS=str(MAX_CONNECTIONS),
+            PLUGINS_RESILIENCE_MAX_CONCURRENT_REQUESTS=str(MAX_CONCURRENT_REQUESTS),
+            PLUGINS_RESILIENCE_MAX_QUEUED_REQUESTS="0",
             REQUEST_HEADER_TIMEOUT_S="0.5",
             RETRY_MAX_ATTEMPTS="1",
             IDEMPOTENCY_WAIT_S="0.2",
@@ -174,7 +176,7 @@ def test_every_code_is_answered_with_its_status_and_shape(faulty: Faulty, code: 
     assert ("allow" in answer.headers) is (answer.status == HTTPStatus.METHOD_NOT_ALLOWED)
     if code == "upstream_rate_limited":
         assert answer.headers["retry-after"] == "17"
-    if code in {"circuit_open", "too_many_connections", "idempotency_in_progress"}:
+    if code in {"circuit_open", "overloaded", "too_many_connections", "idempotency_in_progress"}:
         assert int(answer.headers["retry-after"]) >= 1
 
 

@@ -23,8 +23,17 @@ BRINGS: dict[str, dict[str, set[str]]] = {
         "resilience": {"purgatory", "tenacity"},
     },
     "routes": {"observability": {"observability"}},
-    "middleware": {"observability": {"observability"}, "security": {"security"}},
-    "tasks": {"observability": {"observability"}, "cache": {"cache"}, "security": {"security"}},
+    "middleware": {
+        "observability": {"observability"},
+        "security": {"security"},
+        "resilience": {"resilience"},
+    },
+    "tasks": {
+        "observability": {"observability"},
+        "cache": {"cache"},
+        "security": {"security"},
+        "resilience": {"resilience"},
+    },
     "threads": {"observability": {"observability"}},
 }
 """What each plugin that is on adds to the process, by kind. What is not in here, none of them may add."""

@@ -202,6 +202,12 @@ TABLE: Mapping[str, Row] = {
         "Wait for `retry-after` seconds.",
         retryable=True,
     ),
+    "overloaded": Row(
+        503,
+        "This server, or every target that is left, has as many calls as it takes; nothing was begun.",
+        "Wait for `retry-after` seconds.",
+        retryable=True,
+    ),
     "all_targets_failed": Row(
         503, "Every target of the model's chain failed; the message lists them.", "Try again.", retryable=True
     ),

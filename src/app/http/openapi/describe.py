@@ -79,6 +79,7 @@ MODEL_CALL = (
     "upstream_unavailable",
     "upstream_misconfigured",
     "circuit_open",
+    "overloaded",
     "all_targets_failed",
     "upstream_timeout",
 )
