@@ -8,7 +8,12 @@ from uuid import uuid4
 
 import msgspec
 
+from app.ids import encode_id
+from app.operations.providers.model import provider_id
+
 QUESTION = "Wie lautet der Schließfachcode?"
+PROVIDER = encode_id("prov", provider_id("wattos-extractive"))
+"""A target that is always there."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +126,11 @@ OWN: dict[str, Step] = {
 
 PLATFORM: dict[str, Step] = {
     "reloadModels": Step(method="POST", path="/api/v1/models/reload", viewer=False),
+    "listProviders": Step(method="GET", path="/api/v1/providers", viewer=False),
+    "resetProvider": Step(method="POST", path=f"/api/v1/providers/{PROVIDER}/reset", viewer=False),
+    "setProviderBreaker": Step(
+        method="PUT", path=f"/api/v1/providers/{PROVIDER}/breaker", body={"forced": None}, viewer=False
+    ),
     "setPrice": Step(
         method="POST",
         path="/api/v1/prices",

@@ -50,6 +50,7 @@ from app.operations.health.routes import get_health, get_liveness, get_readiness
 from app.operations.health.service import HealthService
 from app.operations.listener import EachOnItsListener, by_operator
 from app.operations.plugins.routes import list_plugins
+from app.operations.providers.routes import router as providers_router
 from app.own_secrets import ensure_admin_key
 from app.prices.routes import router as prices_router
 from app.provider_keys.routes import router as provider_keys_router
@@ -124,6 +125,7 @@ def build_app(env: Mapping[str, str]) -> Litestar:
             limits_router,
             prices_router,
             list_audit_events,
+            providers_router,
             budgets_router,
             list_usage,
             summarize_usage,

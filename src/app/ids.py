@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 from app.errors import NotFound
 from plugins.contract.ids import shown_id
 
-Prefix = Literal["ten", "user", "key", "pkey", "evt", "call", "bud", "price", "file", "vs", "chatcmpl", "msg"]
+Prefix = Literal["ten", "user", "key", "pkey", "evt", "call", "bud", "price", "prov", "file", "vs", "chatcmpl", "msg"]
 
 NOUNS: dict[Prefix, str] = {
     "ten": "tenant",
@@ -22,6 +22,7 @@ NOUNS: dict[Prefix, str] = {
     "call": "call",
     "bud": "budget",
     "price": "price",
+    "prov": "provider",
     "file": "file",
     "vs": "vector store",
     "chatcmpl": "completion",

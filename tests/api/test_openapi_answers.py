@@ -170,6 +170,9 @@ def test_every_operation_answers_as_the_document_says(caller: Caller, gateway: G
     gateway.upstream.on("guard", says(json.dumps({"id": "modr-1", "model": "x", "results": [result]})))
     call("createModeration", 200, json={"input": "a"})
     assert "chat" in call("reloadModels", 200)["aliases"]
+    provider = call("listProviders", 200, params={"limit": 1})["data"][0]
+    call("setProviderBreaker", 200, ids={"provider_id": provider["id"]}, json={"forced": "closed"})
+    call("resetProvider", 200, ids={"provider_id": provider["id"]})
     call("createEmbedding", 200, json={"model": "wattos-embed", "input": "a"})
     call("createEmbedding", 200, json={"model": "wattos-embed", "input": ["a", "b"], "encoding_format": "base64"})
 
@@ -217,6 +220,8 @@ def test_each_event_of_a_stream_is_a_chunk(caller: Caller, gateway: Gateway) -> 
         ("signOut", 403, {}),
         ("putProviderKey", 400, {"json": {"provider": "openai", "key": "k", "base_url": "http://127.0.0.1"}}),
         ("listAuditEvents", 400, {"params": {"action": "x"}}),
+        ("resetProvider", 404, {"ids": {"provider_id": "prov_1"}}),
+        ("setProviderBreaker", 400, {"ids": {"provider_id": "prov_1"}, "json": {"forced": "half_open"}}),
         ("summarizeUsage", 400, {"params": {"group_by": "x"}}),
     ],
 )
@@ -254,7 +259,7 @@ OF_NO_TENANT = {
 
 def test_refusals_of_the_door_are_as_the_document_says(gateway: Gateway) -> None:
     """401 without a key and 403 with the administrator's, for every operation that needs a tenant's."""
-    ids = {"file_id": "file_1", "store_id": "vs_1", "id": "key_1", "model": "chat"}
+    ids = {"file_id": "file_1", "store_id": "vs_1", "id": "key_1", "model": "chat", "provider_id": "prov_1"}
     with httpx.Client(base_url=gateway.server.url) as nobody, gateway.server.admin() as admin:
         for path, method, one in operations(the_document()):
             if one.get("security") == []:

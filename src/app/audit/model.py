@@ -39,6 +39,8 @@ Action = Literal[
     "session.revoked",
     "session.replayed",
     "models.reloaded",
+    "breaker.reset",
+    "breaker.forced",
     "file.created",
     "file.deleted",
     "vector_store.created",

@@ -104,6 +104,11 @@ class Catalog:
         for targets in self._deployments.values():
             yield from targets
 
+    def known(self) -> Iterable[Target]:
+        """All that metrics, breakers and traffic know: of each wildcard's deployments one that stands for its many."""
+        yield from self.targets()
+        yield from self._wildcards.standing_for()
+
     def target_ids(self) -> frozenset[str]:
         return frozenset(target.id for target in self.targets())
 

@@ -56,7 +56,7 @@ class Router:
         """From the next request on; those under way keep their plans."""
         self._catalog = catalog
         self._fixed: dict[str, Plan] = {}
-        self.traffic.forget(catalog.target_ids())
+        self.traffic.forget(frozenset(target.known_as for target in catalog.known()))
 
     def plan(self, principal: Principal, alias: str, mode: Mode, wishes: Wishes = NO_WISHES) -> Plan:
         """Raises: ModelNotFound, InvalidRequest for a model of another kind or a fallback that there is not."""

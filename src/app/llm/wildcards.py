@@ -46,6 +46,14 @@ class Wildcards:
         star = alias[len(before) : len(alias) - len(after)]
         return tuple(self._made(alias, star, pattern))
 
+    def standing_for(self) -> Iterator[Target]:
+        """Of each entry a target that has its label, and cannot be called: its model is still to be named."""
+        for pattern, entries in self._by_pattern.items():
+            for number, entry in enumerate(entries, start=1):
+                label = _label(entry, number)
+                target = target_of(entry, None, label, self._file, self._defaults)
+                yield msgspec.structs.replace(target, alias=pattern, label=label)
+
     def parameters(self) -> Iterable[tuple[str, str]]:
         for entries in self._by_pattern.values():
             for entry in entries:
@@ -58,8 +66,7 @@ class Wildcards:
             target_id = params["model"] if number == 1 else f"{params['model']}#{number}"
             target = target_of(made, self._prices.find(price_name(made)), target_id, self._file, self._defaults)
             # Clients make the names up: what is kept for each target must not grow with them.
-            label = str(entry.litellm_params["model"])
-            yield msgspec.structs.replace(target, label=label if number == 1 else f"{label}#{number}")
+            yield msgspec.structs.replace(target, label=_label(entry, number))
 
     def _pattern_of(self, alias: str) -> str | None:
         if not self._in_order or not is_id(alias):  # names of clients become ids, in headers and metrics
@@ -74,3 +81,8 @@ class Wildcards:
     def _prices(self) -> PriceTable:
         """Kept open: clients name models at any time, and reading it anew takes 10 ms."""
         return PriceTable()
+
+
+def _label(entry: ModelEntry, number: int) -> str:
+    model = str(entry.litellm_params["model"])
+    return model if number == 1 else f"{model}#{number}"

@@ -57,6 +57,7 @@ _PREFIXES: dict[str, Prefix] = {
     "key": "key",
     "tenant": "ten",
     "provider_key": "pkey",
+    "provider": "prov",
     "file": "file",
     "vector_store": "vs",
 }

@@ -1,0 +1,1 @@
+"""The targets of the catalog as operators see them: how each fares, and its breaker."""
