@@ -17,8 +17,9 @@ from app.grounding import Retrieved
 from app.knowledge.retrieval import store
 from app.knowledge.retrieval.model import Found
 from app.knowledge.retrieval.words import words_of
+from app.response_cache.questions import KnownQuestions
 from plugins.contract.errors import RetryableError
-from plugins.contract.nulls import NullInstrument
+from plugins.contract.nulls import NullCache, NullInstrument
 from plugins.contract.ports import Counter
 from plugins.contract.principal import TenantId
 
@@ -34,10 +35,13 @@ Embed = Callable[[Sequence[str], Literal["query", "passage"]], Awaitable[Vectors
 class PassageRetriever:
     """The `Retriever` port on pgvector, and on plain text while the embedder is away."""
 
-    def __init__(self, database: Database, embed: Embed, *, found: Counter | None = None) -> None:
-        """`found` has one label: the mode."""
+    def __init__(
+        self, database: Database, embed: Embed, *, found: Counter | None = None, known: KnownQuestions | None = None
+    ) -> None:
+        """`found` has one label: the mode. `known`: what need not be embedded again."""
         self._database = database
         self._embed = embed
+        self._known = known or KnownQuestions(NullCache(), "")
         self._found: Counter = found or NullInstrument()
         self._left_behind = set[asyncio.Task[None]]()
 
@@ -79,7 +83,7 @@ class PassageRetriever:
         wanted = list(dict.fromkeys(store_ids))
         await self._require(tenant_id, wanted)
         # No connection is held while the embedder works.
-        vectors = await self._vectors(questions)
+        vectors = await self._vectors(tenant_id, questions)
         async with self._database.tenant(tenant_id) as session:
             if vectors is None:
                 words = await store.sharing_words(session, tenant_id, wanted, words_of(questions), n=max_results)
@@ -90,10 +94,10 @@ class PassageRetriever:
         self._found.add(1, found.mode)
         return found
 
-    async def _vectors(self, questions: Sequence[str]) -> Vectors | None:
+    async def _vectors(self, tenant_id: TenantId, questions: Sequence[str]) -> Vectors | None:
         """None while the embedder is away, or busy."""
         try:
-            return await self._embed(questions, "query")
+            return await self._known.embedded(tenant_id, questions, self._embed)
         except ContextTooLong as exc:  # it names its own parameter; ours is another
             raise ContextTooLong(exc.message, param="query") from None
         except RetryableError:
