@@ -1,4 +1,4 @@
-"""What Valkey runs for the cache. One script is one round trip, and nothing happens in between.
+"""What Valkey runs for the cache. A script is one round trip, and nothing happens in between.
 
 Keys, under `PREFIX`: `e:<key>` an entry, `l:<key>` the lock of who produces it, `t:<tag>` when a tag was dropped last,
 `state` the epoch and the number of drops in it, `log` the last dropped tags, newest first.
@@ -45,26 +45,36 @@ end
 
 GET: Final = (
     """#!lua flags=no-writes
--- KEYS: entry, state  ARGV: longest value, tags' prefix  → value, ms to live, of them stale, tags; or nothing
+-- KEYS: state, entries…  ARGV: longest value, tags' prefix, enough bytes
+-- → for each entry value, ms to live, of them stale, tags, or nothing; fewer than asked for, once there is enough
 """
     + _CURRENT
     + """
-local entry = redis.call('HMGET', KEYS[1], 'v', 'f', 'g', 'e', 's')
-if not is_current(entry, KEYS[2], ARGV[2]) or #entry[1] > tonumber(ARGV[1]) then return {} end
-return {entry[1], redis.call('PTTL', KEYS[1]), entry[2], entry[3]}
+local found, n_bytes = {}, 0
+for i = 2, #KEYS do
+  local entry = redis.pcall('HMGET', KEYS[i], 'v', 'f', 'g', 'e', 's')
+  if is_current(entry, KEYS[1], ARGV[2]) and #entry[1] <= tonumber(ARGV[1]) then
+    found[i - 1] = {entry[1], redis.call('PTTL', KEYS[i]), entry[2], entry[3]}
+    n_bytes = n_bytes + #entry[1]
+  else
+    found[i - 1] = {}
+  end
+  if n_bytes >= tonumber(ARGV[3]) then break end
+end
+return found
 """
 )
 
 BEGIN: Final = (
     """#!lua flags=allow-oom
 -- KEYS: entry, state, lock  ARGV: longest value, tags' prefix, token, lease in ms, stale will do, a new epoch
--- → whether we are to produce, epoch, number of drops; then as GET, if there is an entry
+-- → whether we are to produce, epoch, number of drops; then as GET for one, if it is there
 """
     + _CURRENT
     + _STATE
     + """
 local epoch, seq = state_of(KEYS[2], ARGV[6])
-local entry = redis.call('HMGET', KEYS[1], 'v', 'f', 'g', 'e', 's')
+local entry = redis.pcall('HMGET', KEYS[1], 'v', 'f', 'g', 'e', 's')
 if is_current(entry, KEYS[2], ARGV[2]) and #entry[1] <= tonumber(ARGV[1]) then
   local ttl = redis.call('PTTL', KEYS[1])
   if ARGV[5] == '1' or ttl > tonumber(entry[2]) then return {0, epoch, seq, entry[1], ttl, entry[2], entry[3]} end
@@ -76,23 +86,28 @@ return {0, epoch, seq}
 
 SET: Final = (
     """#!lua
--- KEYS: entry, state, lock  ARGV: value, ms to live, of them stale, tags, epoch and number of drops when its making
--- began (none: now), a new epoch, token of the lock to give back
+-- KEYS: state, then for each entry: entry, lock  ARGV: a new epoch, then for each: value, ms to live, of them stale,
+-- tags, epoch and number of drops when its making began (none: now), token of the lock to give back
 """
     + _STATE
     + """
-local epoch, seq = ARGV[5], ARGV[6]
-if epoch == '' then epoch, seq = state_of(KEYS[2], ARGV[7]) end
-redis.call('HSET', KEYS[1], 'v', ARGV[1], 'f', ARGV[3], 'g', ARGV[4], 'e', epoch, 's', seq)
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-if ARGV[8] ~= '' and redis.call('GET', KEYS[3]) == ARGV[8] then redis.call('DEL', KEYS[3]) end
+for i = 2, #KEYS, 2 do
+  local at = 2 + (i - 2) / 2 * 7
+  local epoch, seq = ARGV[at + 4], ARGV[at + 5]
+  if epoch == '' then epoch, seq = state_of(KEYS[1], ARGV[1]) end
+  redis.call('DEL', KEYS[i])
+  redis.call('HSET', KEYS[i], 'v', ARGV[at], 'f', ARGV[at + 2], 'g', ARGV[at + 3], 'e', epoch, 's', seq)
+  redis.call('PEXPIRE', KEYS[i], ARGV[at + 1])
+  local token = ARGV[at + 6]
+  if token ~= '' and redis.call('GET', KEYS[i + 1]) == token then redis.call('DEL', KEYS[i + 1]) end
+end
 return 1
 """
 )
 
 FORGET: Final = """#!lua flags=allow-oom
--- KEYS: entry
-return redis.call('UNLINK', KEYS[1])
+-- KEYS: entries…
+return redis.call('UNLINK', unpack(KEYS))
 """
 
 RENEW: Final = """#!lua flags=allow-oom

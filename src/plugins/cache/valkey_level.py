@@ -5,14 +5,16 @@ After a failure it is left alone until a beat in the background, once a second, 
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import msgspec
 from valkey.exceptions import ResponseError
 
 from plugins.cache.address import Address
+from plugins.cache.batches import MAX_BYTES, Batches
 from plugins.cache.envelope import packed, unpacked
 from plugins.cache.scripts import (
     BEGIN,
@@ -75,6 +77,13 @@ class News(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
 
 
+class _Set(NamedTuple):
+    key: str
+    said: Sequence[Word]
+    """To the script, of this entry."""
+    n_bytes: int
+
+
 class ValkeyLevel:
     """For one event loop. Tags are as `tag_keys` makes them."""
 
@@ -84,6 +93,8 @@ class ValkeyLevel:
         self._max_entry_bytes = max_entry_bytes
         self._compress_above_bytes = compress_above_bytes
         self._guard: Guard = NullGuard()
+        self._gets = Batches(self._got, lambda _: 0)
+        self._sets = Batches(self._stored, lambda entry: entry.n_bytes)
         self.is_away = True
         """Until the first beat."""
         self._count(NullMeter())
@@ -94,12 +105,13 @@ class ValkeyLevel:
         self._count(meter)
 
     async def get(self, key: str) -> SharedEntry | None:
-        asked: list[Word] = [self._max_packed_bytes, _TAGS]
-        reply = await self._asked("get", GET, [_name("e", key), _STATE], asked)
-        if reply is None:
+        """With all that are asked for in this turn of the loop."""
+        if self.is_away:
             return None
-        entry = await self._entry(reply)
-        self._operations.add(1, "get", "hit" if entry else "miss")
+        reply = await self._gets.call(key)
+        entry = None if reply is None else await self._entry(reply)
+        if reply is not None:
+            self._operations.add(1, "get", "hit" if entry else "miss")
         return entry
 
     async def begin(self, key: str, token: str, *, stale_will_do: bool) -> Turn | None:
@@ -126,21 +138,17 @@ class ValkeyLevel:
         if len(value) > self._max_entry_bytes or ttl_s <= 0:
             await self.forget(key)
             return
-        life_ms = max(1, int(min(ttl_s + stale_s, MAX_TTL_S) * 1000))
-        made: list[Word] = [turn.epoch, turn.n_drops] if turn else ["", ""]
         data = await packed(value, compress_above_bytes=self._compress_above_bytes)
-        said: list[Word] = [data, life_ms, int(stale_s * 1000), " ".join(tags), *made, secrets.token_hex(8)]
-        keys: list[Text] = [_name("e", key), _STATE, _name("l", key)]
-        if await self._asked("set", SET, keys, [*said, turn.token if turn else ""]) is not None:
+        life_ms = max(1, int(min(ttl_s + stale_s, MAX_TTL_S) * 1000))
+        made: list[Word] = [turn.epoch, turn.n_drops, turn.token] if turn else ["", "", ""]
+        said: list[Word] = [data, life_ms, int(stale_s * 1000), " ".join(tags), *made]
+        if await self._sets.call(_Set(key=key, said=said, n_bytes=len(data))):
             self._operations.add(1, "set", "stored")
-            return
-        # Full, most likely. What it replaces must not be given either.
-        await self.forget(key)
-        if turn is not None:
+        elif turn is not None and turn.is_ours:
             await self.give_back(key, turn)
 
-    async def forget(self, key: str) -> None:
-        await self._asked("set", FORGET, [_name("e", key)], [])
+    async def forget(self, *keys: str) -> None:
+        await self._asked("set", FORGET, [_name("e", key) for key in keys], [])
 
     async def renew(self, key: str, turn: Turn) -> None:
         await self._asked("lock", RENEW, [_name("l", key)], [turn.token, int(LEASE_S * 1000)])
@@ -172,7 +180,32 @@ class ValkeyLevel:
 
     async def close(self) -> None:
         self.is_away = True
+        await asyncio.gather(self._gets.close(), self._sets.close())
         await self._valkey.close()
+
+    async def _got(self, keys: Sequence[str]) -> Sequence[Sequence[object] | None]:
+        """None for those that could not be asked for."""
+        found: list[Sequence[object] | None] = []
+        while len(found) < len(keys):
+            names: list[Text] = [_STATE, *(_name("e", key) for key in keys[len(found) :])]
+            reply = await self._asked("get", GET, names, [self._max_packed_bytes, _TAGS, MAX_BYTES])
+            if not reply:
+                return [*found, *[None] * (len(keys) - len(found))]
+            found.extend(cast("Sequence[Sequence[object]]", reply))
+        return found
+
+    async def _stored(self, entries: Sequence[_Set]) -> Sequence[bool]:
+        """All or none."""
+        names: list[Text] = [_STATE]
+        said: list[Word] = [secrets.token_hex(8)]
+        for entry in entries:
+            names += _name("e", entry.key), _name("l", entry.key)
+            said += entry.said
+        is_stored = await self._asked("set", SET, names, said) is not None
+        if not is_stored:
+            # Full, most likely. What they replace must not be given either.
+            await self.forget(*(entry.key for entry in entries))
+        return [is_stored] * len(entries)
 
     @property
     def _max_packed_bytes(self) -> int:
