@@ -6,8 +6,9 @@ kept at all is `recording`'s to say.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncIterator, Generator
+from contextlib import aclosing, contextmanager, suppress
 
 import msgspec
 
@@ -22,6 +23,10 @@ from app.response_cache.keys import canonical, fingerprints, target_of, who
 from app.response_cache.recording import Recording, may_be_kept
 from plugins.contract.ports import Cache, Meter
 from plugins.contract.principal import TenantId
+
+WAITED_S = 10.0
+"""For an equal request that is being answered: nine in ten answers are there by then. Longer, and one that hangs would
+hold up all others."""
 
 SHAPE = "answers-v1"
 """Of `Kept` and of what makes a key: whoever changes either counts on, so that no release reads another's."""
@@ -51,6 +56,8 @@ class CachedChain:
         self._chain = chain
         self._cache = cache
         self._is_off = state == "off"
+        self._under_way: dict[str, asyncio.Event] = {}
+        """By key: requests for whole answers that will be kept."""
         self._saved = meter.counter(
             "llm_saved_usd", "What answers from the cache cost when a target gave them, in US dollars.", ("target",)
         )
@@ -59,7 +66,11 @@ class CachedChain:
         entry = self._entry(call, plan, wish)
         if entry is None:
             return await self._chain.complete(call, plan)
-        if (found := await self._found(entry, call, plan)) is not None:
+        found = await self._found(entry, call, plan)
+        if found is None and entry.policy.reads and (other := self._under_way.get(entry.key)) is not None:
+            await _waited_for(other, call.deadline_s)
+            found = await self._found(entry, call, plan)
+        if found is not None:
             kept, target = found
             return Completed(
                 reply=Reply(body=kept.wire, usage=None),
@@ -69,9 +80,10 @@ class CachedChain:
                 cache="hit",
                 saved_nusd=kept.saved_nusd,
             )
-        done = await self._chain.complete(call, plan)
-        if entry.policy.writes and may_be_kept(call.endpoint, done.reply.body):
-            await self._keep(entry, Kept(done.target.id, done.cost_nusd, done.reply.body))
+        with self._announced(entry):
+            done = await self._chain.complete(call, plan)
+            if entry.policy.writes and may_be_kept(call.endpoint, done.reply.body):
+                await self._keep(entry, Kept(done.target.id, done.cost_nusd, done.reply.body))
         return msgspec.structs.replace(done, cache="miss")
 
     async def stream(self, call: Call, plan: Plan, wish: CacheWish) -> Streamed:
@@ -88,6 +100,19 @@ class CachedChain:
         # Usage is recorded for whoever asks for it later.
         streamed = await self._chain.stream(msgspec.structs.replace(call, include_usage=True), plan)
         return msgspec.structs.replace(streamed, pieces=self._recorded(entry, call, streamed), cache="miss")
+
+    @contextmanager
+    def _announced(self, entry: Entry) -> Generator[None]:
+        """Equal requests wait meanwhile; if nothing comes of it, each goes on by itself."""
+        if not entry.policy.writes or entry.key in self._under_way:
+            yield
+            return
+        self._under_way[entry.key] = over = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._under_way[entry.key]
+            over.set()
 
     async def _recorded(self, entry: Entry, call: Call, streamed: Streamed) -> AsyncIterator[Events]:
         """The same stream, kept once it is whole."""
@@ -141,6 +166,14 @@ class CachedChain:
 
 _decoder = msgspec.msgpack.Decoder(Kept)
 _encoder = msgspec.msgpack.Encoder()
+
+
+async def _waited_for(other: asyncio.Event, deadline_s: float | None) -> None:
+    """Not past a deadline: whose it is says what happens then."""
+    until_s = asyncio.get_running_loop().time() + WAITED_S
+    with suppress(TimeoutError):
+        async with asyncio.timeout_at(until_s if deadline_s is None else min(until_s, deadline_s)):
+            await other.wait()
 
 
 async def _at_once(wire: bytes) -> AsyncIterator[Events]:
