@@ -151,6 +151,27 @@ async def test_a_full_valkey_keeps_what_it_has_and_takes_nothing_new() -> None:
             assert await other.cache.get(named("new")) == b"new"
 
 
+async def test_the_cache_leaves_room_for_what_else_needs_valkey() -> None:
+    """Over four fifths of its memory nothing is added: limits go on. What should be replaced is not given any more."""
+    with running_valkey(settings={"maxmemory": "20mb", "maxmemory-policy": "noeviction"}) as server:
+        async with replicas(server.url) as (one, other):
+            await one.cache.set(named("replaced"), b"old", ttl_s=60)
+            for n in range(150):
+                await one.cache.set(named(f"filling {n}"), os.urandom(200_000), ttl_s=60)
+                await one.cache.beat()
+            assert one.valkey_total("set", "no_room") > 0
+            assert failures(one) == 0
+            await one.cache.set(named("replaced"), b"new", ttl_s=60)
+            assert await other.cache.get(named("replaced")) is None
+            assert await one.cache.get_or_set(named("made"), Producer(), ttl_s=60) == b"made"
+            assert await other.cache.get_or_set(named("made"), Producer(b"own"), ttl_s=60) == b"own"
+            assert server.command("SET", "limits", "x" * 1_000_000).startswith("+OK")
+            server.command("CONFIG", "SET", "maxmemory", "100mb")
+            await one.cache.beat()
+            await one.cache.set(named("replaced"), b"new", ttl_s=60)
+            assert await other.cache.get(named("replaced")) == b"new"
+
+
 async def test_a_replica_of_valkey_is_read_and_drops_wait_for_the_primary(server: ValkeyServer) -> None:
     """After a failover, until the name means the new primary."""
     async with replicas(server.url) as (one, other):

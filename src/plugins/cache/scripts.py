@@ -137,13 +137,20 @@ RESET: Final = """#!lua flags=allow-oom
 return redis.call('DEL', KEYS[1], KEYS[2])
 """
 
-NEWS: Final = """#!lua flags=no-writes
+NEWS: Final = r"""#!lua flags=no-writes
 -- KEYS: state, log  ARGV: epoch and number of drops that the asker knows
--- → epoch, number, whether it missed something, else the tags dropped since
+-- → epoch, number, whether it missed something, else the tags dropped since; used and most memory (0: no bound)
+local function memory()
+  local info = redis.pcall('INFO', 'memory')
+  if type(info) ~= 'string' then return 0, 0 end
+  return tonumber(string.match(info, '[\r\n]used_memory:(%d+)')), tonumber(string.match(info, '[\r\n]maxmemory:(%d+)'))
+end
+local used, most = memory()
 local state = redis.call('HMGET', KEYS[1], 'epoch', 'seq')
 local epoch, seq = state[1] or '', tonumber(state[2] or '0')
 local n = seq - tonumber(ARGV[2])
-if (ARGV[1] ~= epoch and ARGV[1] ~= '') or n < 0 or n > redis.call('LLEN', KEYS[2]) then return {epoch, seq, 1, {}} end
-if n == 0 then return {epoch, seq, 0, {}} end
-return {epoch, seq, 0, redis.call('LRANGE', KEYS[2], 0, n - 1)}
+local missed = (ARGV[1] ~= epoch and ARGV[1] ~= '') or n < 0 or n > redis.call('LLEN', KEYS[2])
+local tags = {}
+if n > 0 and not missed then tags = redis.call('LRANGE', KEYS[2], 0, n - 1) end
+return {epoch, seq, missed and 1 or 0, tags, used, most}
 """

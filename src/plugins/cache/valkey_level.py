@@ -42,6 +42,10 @@ DROP_REMEMBERED_S: Final = MAX_TTL_S + 86_400
 LEASE_S: Final = 3.0
 """Of who produces, renewed three times as often: one that was killed holds up the others for so long at most."""
 
+MOST_USED: Final = 0.8
+"""Of Valkey's `maxmemory`; with more in use nothing is added, as limits and breakers need room, too. As it was at the
+last beat: the rest is for what a second adds."""
+
 NAME: Final = "valkey"
 """Of its breaker: the same server as the health check's of this name."""
 
@@ -97,6 +101,7 @@ class ValkeyLevel:
         self._sets = Batches(self._stored, lambda entry: entry.n_bytes)
         self.is_away = True
         """Until the first beat."""
+        self._has_room = True
         self._count(NullMeter())
 
     def observe_with(self, meter: Meter, slow_log: SlowLog, guard: Guard) -> None:
@@ -138,6 +143,12 @@ class ValkeyLevel:
         if len(value) > self._max_entry_bytes or ttl_s <= 0:
             await self.forget(key)
             return
+        if not self._has_room:
+            self._operations.add(1, "set", "no_room")
+            await self.forget(key)
+            if turn is not None and turn.is_ours:
+                await self.give_back(key, turn)
+            return
         data = await packed(value, compress_above_bytes=self._compress_above_bytes)
         life_ms = max(1, int(min(ttl_s + stale_s, MAX_TTL_S) * 1000))
         made: list[Word] = [turn.epoch, turn.n_drops, turn.token] if turn else ["", "", ""]
@@ -171,7 +182,8 @@ class ValkeyLevel:
         reply = await self._answered("news", NEWS, [_STATE, _LOG], asked)
         if reply is None:
             raise RetryableError("Valkey refused the script")
-        epoch, n_drops, missed, tags = cast("tuple[bytes, int, int, list[bytes]]", reply)
+        epoch, n_drops, missed, tags, used, most = cast("tuple[bytes, int, int, list[bytes], int, int]", reply)
+        self._has_room = not most or used < MOST_USED * most
         return News(epoch=epoch, n_drops=n_drops, missed=bool(missed), tags=tuple(tag.decode() for tag in tags))
 
     def recovered(self) -> None:
@@ -250,7 +262,8 @@ class ValkeyLevel:
     def _count(self, meter: Meter) -> None:
         self._operations = meter.counter(
             "cache_valkey_operations_total",
-            "What the cache asked of Valkey: get hit or miss, set stored; get, set, lock, drop and news that failed.",
+            "What the cache asked of Valkey: get hit or miss, set stored or no_room (over 80 %"
+            " of its maxmemory is in use); get, set, lock, drop and news that failed.",
             ("operation", "result"),
         )
 
