@@ -33,7 +33,7 @@ from plugins.contract.ports import Guard, Meter, SlowLog
 
 __all__ = ["CONNECT_TIMEOUT_S", "Database", "Role", "async_url"]
 
-POOL_TIMEOUT_S = 5
+POOL_TIMEOUT_S = 5.0
 """How long a request waits for a free connection before it is answered 503."""
 
 CHECKOUT_TIMEOUT_S = 10.0
@@ -50,8 +50,9 @@ AGAIN_S = 2.0
 STATEMENT_TIMEOUT_MS = 30_000
 """No statement of ours takes seconds; one that does must not hold a connection for ever."""
 
-OUT_OF_RESOURCES = "53"
-"""The class of SQLSTATE of a server that answers, and has no connection, memory or disk left."""
+FULL = re.compile(r"too many (clients|connections)|connection slots are reserved|no more connections allowed")
+"""What a server or a pooler says that has no connection left: a refused one has no SQLSTATE to go by. Where messages
+are in another language, it counts as away."""
 
 MIN_SERVER = 150_000
 """PostgreSQL 15, as `server_version_num`."""
@@ -79,9 +80,16 @@ class Role(StrEnum):
 class Database:
     """One engine with its pool. `open` connects and checks; nothing connects before."""
 
-    def __init__(self, *, pool_size: int = 10, checkout_timeout_s: float = CHECKOUT_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        *,
+        pool_size: int = 10,
+        pool_timeout_s: float = POOL_TIMEOUT_S,
+        checkout_timeout_s: float = CHECKOUT_TIMEOUT_S,
+    ) -> None:
         """`pool_size`: connections kept; as many again in a burst. Ten serve 1,000 statements of 10 ms a second."""
         self._pool_size = pool_size
+        self._pool_timeout_s = pool_timeout_s
         self._checkout_timeout_s = checkout_timeout_s
         self._engine: AsyncEngine | None = None
         self._instruments = DatabaseInstruments()
@@ -102,7 +110,7 @@ class Database:
             async_url(url),
             pool_size=self._pool_size,
             max_overflow=self._pool_size,
-            pool_timeout=POOL_TIMEOUT_S,
+            pool_timeout=self._pool_timeout_s,
             pool_pre_ping=True,
             hide_parameters=True,  # a statement's values may be text of documents, and errors are logged
             connect_args={
@@ -194,7 +202,7 @@ class Database:
         except TimeoutError as exc:
             raise DatabaseUnavailable("the database does not answer: try again") from exc
         except OperationalError as exc:
-            if (getattr(exc.orig, "sqlstate", None) or "").startswith(OUT_OF_RESOURCES):
+            if FULL.search(str(exc.orig)):
                 raise
             raise DatabaseUnavailable("the database is not available: try again") from exc
 

@@ -122,7 +122,7 @@ async def sharing_words(
         .where(ChunkRow.tenant_id == tenant_id)
         .order_by(best.c.score.desc(), best.c.n_chars, best.c.file_id, best.c.ordinal)
     )
-    return [_hit(row, float(row.score)) for row in await session.execute(statement)]
+    return [_hit(row, min(float(row.score), 1.0)) for row in await session.execute(statement)]
 
 
 def _holds(text: ColumnElement[str], word: Word) -> ColumnElement[bool]:

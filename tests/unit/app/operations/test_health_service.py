@@ -6,12 +6,15 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
 from app.operations.health.service import HealthService
-from plugins.contract.errors import WattosError
+from plugins.contract.errors import RetryableError, WattosError
 from plugins.contract.health import HealthCheck
 from plugins.contract.nulls import NullMeter
+from plugins.resilience.config import ResilienceSettings
+from plugins.resilience.guard import ResilientGuard
 from unit.plugins.harness import RecordingMeter, eventually
 
 
@@ -177,3 +180,33 @@ async def test_the_metric_follows_what_changes_without_being_asked() -> None:
     for source in meter.sources:
         await source()
     assert (meter.total["health_status",], meter.total["health_check_status", "db"]) == (0, 0)
+
+
+@pytest.mark.requirement("RES-1")
+async def test_whoever_answers_again_has_its_breaker_closed() -> None:
+    """No call need find out, nor wait for the breaker's own time; who is away stays spared, with what stands in."""
+    settings = ResilienceSettings(circuit_breaker_failure_threshold=1)
+    guard = ResilientGuard(settings.breaker, settings.retry)
+
+    async def fail() -> None:
+        raise RetryableError("away")
+
+    for name in ("db", "other", "a target"):
+        with pytest.raises(RetryableError):
+            await guard.call(name, fail, retry=False)
+    db, other = Dependency("db"), Dependency("other", critical=False)
+    other.behave = other.refuse
+    checks = [
+        msgspec.structs.replace(db.check, breaker="db", meanwhile="the journal"),
+        msgspec.structs.replace(other.check, breaker="other", meanwhile="something else"),
+    ]
+    health = HealthService(checks, version="1", meter=NullMeter(), interval_s=0.02, timeout_s=0.1, guard=guard)
+    async with health.watching():
+        assert guard.states() == {"db": "closed", "other": "open", "a target": "open"}
+        report = health.report()
+        assert report.degraded == ("other",)
+        assert report.breakers == {"db": "closed", "other": "open"}
+        assert [check.meanwhile for check in report.checks] == ["", "something else"]
+        other.behave = other.well
+        await eventually(lambda: guard.states()["other"] == "closed")
+    assert health.report().degraded == ()
