@@ -23,6 +23,7 @@ LABELS = {
     "operation": "see the description: a bounded set",
     "result": "see the description: a bounded set",
     "state": "see the description: a bounded set",
+    "priority": "`interactive`, `batch`",
     "reason": "see the description: a bounded set",
     "mode": "how documents were searched: `vector`, `text`, `none`",
     "percent": "`50`, `80`, `100`",

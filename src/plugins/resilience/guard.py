@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Self, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Self, TypeVar
 
 from plugins.contract.errors import CircuitOpen
 from plugins.contract.nulls import NullInstrument, NullMeter
@@ -59,14 +59,19 @@ class ResilientGuard:
             ("dependency", "reason"),
         )
 
-    async def call(
+    def call(
         self, name: str, attempt: Callable[[], Awaitable[T]], *, retry: bool, deadline_s: float | None = None
-    ) -> T:
+    ) -> Coroutine[Any, Any, T]:
         breaker = self.circuits.known.get(name) or self.circuits.of(name)
         budget = self._budgets.get(name) or self._new_budget(name)
-        if not retry:
-            return await self._sent(breaker, budget, attempt)
-        n_attempts = 0
+        if retry:
+            return self._retried_call(breaker, budget, attempt, deadline_s)
+        return self._sent(breaker, budget, attempt)  # no coroutine more than needed: this is the way of most calls
+
+    async def _retried_call(
+        self, breaker: Breaker, budget: RetryBudget, attempt: Callable[[], Awaitable[T]], deadline_s: float | None
+    ) -> T:
+        name, n_attempts = breaker.name, 0
 
         async def once() -> T:
             nonlocal n_attempts
@@ -100,13 +105,22 @@ class ResilientGuard:
     def admit(self, name: str) -> tuple[Breaker, int]:
         """For what is no function to call: its breaker, and the term to settle it with. Raises: CircuitOpen."""
         breaker = self.circuits.of(name)
-        term = self._admitted(breaker)
-        (self._budgets.get(name) or self._new_budget(name)).called()
+        budget = self._budgets.get(name) or self._new_budget(name)
+        try:
+            term = breaker.admit()
+        except CircuitOpen:
+            self._refusals.add(1, name)
+            raise
+        budget.called()
         return breaker, term
 
     async def _sent(self, breaker: Breaker, budget: RetryBudget | None, attempt: Callable[[], Awaitable[T]]) -> T:
         """`budget`: of a first attempt, which counts as a call. What is refused does not."""
-        term = self._admitted(breaker)
+        try:
+            term = breaker.admit()
+        except CircuitOpen:
+            self._refusals.add(1, breaker.name)
+            raise
         if budget is not None:
             budget.called()
         try:
@@ -116,13 +130,6 @@ class ResilientGuard:
             raise
         breaker.settle(term)
         return result
-
-    def _admitted(self, breaker: Breaker) -> int:
-        try:
-            return breaker.admit()
-        except CircuitOpen:
-            self._refusals.add(1, breaker.name)
-            raise
 
     def _new_budget(self, name: str) -> RetryBudget:
         budget = self._budgets[name] = RetryBudget(self._budget_ratio, self._clock)

@@ -1,0 +1,222 @@
+"""What breaker and retry budget keep, whatever happens in whatever order. The clock is turned by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from plugins.contract.errors import AuthenticationFailed, CircuitOpen, RetryableError
+from plugins.resilience.breaker import Breaker, BreakerPolicy, Change
+from plugins.resilience.budget import MIN_RETRIES, WINDOW_S, RetryBudget
+from unit.plugins.harness import FakeClock
+
+THRESHOLD, RESET_S, PERIOD_S = 3, 60.0, 30.0
+POLICY = BreakerPolicy(failure_threshold=THRESHOLD, reset_timeout_s=RESET_S, monitoring_period_s=PERIOD_S)
+
+DOWN = RetryableError("down")
+
+
+class BreakerMachine(RuleBasedStateMachine):
+    """Calls begin, and end in any order and any way, while time passes; now and then somebody else has a say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = FakeClock()
+        self.told: list[Change] = []
+        self.breaker = Breaker("a", POLICY, self.clock, self.told.append)
+        self.under_way: list[int] = []
+        """Terms of calls."""
+        self.probes: list[tuple[int, float]] = []
+        """Terms and begins of those that were let in while it was half-open."""
+
+    @rule()
+    def begin(self) -> None:
+        was = self.breaker.state
+        try:
+            term = self.breaker.admit()
+        except CircuitOpen as exc:
+            refusal = exc
+        else:
+            refusal = None
+        if refusal is not None:
+            assert was != "closed"
+            assert refusal.retry_after_s is None or refusal.retry_after_s > 0
+            assert (refusal.retry_after_s is None) == (self.breaker.forced == "open")
+            return
+        assert self.breaker.state != "open"
+        self.under_way.append(term)
+        if self.breaker.state == "half_open":
+            hanging = [since_s for other, since_s in self.probes if other in self.under_way]
+            assert all(since_s <= self.clock() - RESET_S for since_s in hanging), "two probes at once"
+            self.probes.append((term, self.clock()))
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data(), exc=st.sampled_from([None, DOWN, AuthenticationFailed("no"), CircuitOpen("in"), None, DOWN]))
+    def end(self, data: st.DataObject, exc: Exception | None) -> None:
+        term = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
+        was = self.breaker.state
+        self.breaker.settle(term, exc)
+        if exc is not DOWN:
+            assert was == "open" or self.breaker.state != "open", "opened by what is no failure"
+        if exc is not None:
+            assert was == "closed" or self.breaker.state != "closed", "closed by what is no success"
+        self.probes = [probe for probe in self.probes if probe[0] != term]
+
+    @rule(seconds=st.floats(0.0, 2 * RESET_S))
+    def wait(self, seconds: float) -> None:
+        self.clock.now_s += seconds
+
+    @rule()
+    def recover(self) -> None:
+        self.breaker.recovered()
+        assert self.breaker.forced is not None or self.breaker.state == "closed"
+        self.probes = []
+
+    @rule(state=st.sampled_from(["open", "closed", None]))
+    def force(self, state: str | None) -> None:
+        forced = self.breaker.forced
+        self.breaker.force(state)  # type: ignore[arg-type]
+        if (state, forced) != (None, None):
+            self.probes = []
+
+    @rule()
+    def reset(self) -> None:
+        self.breaker.reset()
+        assert self.breaker.status.n_failures == 0
+        assert self.breaker.state == "closed"
+        self.probes = []
+
+    @rule(ago_s=st.floats(0.0, 100.0), rest_s=st.floats(-10.0, 1000.0))
+    def hear_of_opening(self, ago_s: float, rest_s: float) -> None:
+        was = self.breaker.state
+        self.breaker.follow_open(at_s=self.clock() - ago_s, until_s=self.clock() + rest_s)
+        assert self.breaker.state in {was, "open"}
+
+    @rule(ago_s=st.floats(0.0, 100.0))
+    def hear_of_closing(self, ago_s: float) -> None:
+        was = self.breaker.state
+        self.breaker.follow_closed(at_s=self.clock() - ago_s)
+        assert self.breaker.state in {was, "closed"}
+        if self.breaker.state == "closed":
+            self.probes = []
+
+    @invariant()
+    def waits_are_bounded(self) -> None:
+        """Whoever comes back when it is told to is not told to wait for longer than a reset time-out."""
+        assert 0 <= (self.breaker.status.retry_after_s or 0) <= RESET_S
+
+    @invariant()
+    def changes_are_told_once(self) -> None:
+        shown = [("closed", None), *((change.state, change.forced) for change in self.told)]
+        assert shown[-1] == (self.breaker.state, self.breaker.forced)
+        assert all(one != next_ for one, next_ in itertools.pairwise(shown))
+
+    def teardown(self) -> None:
+        """Whatever happened: once the dependency is well it is called again, within two reset time-outs."""
+        if self.breaker.forced == "open":
+            return
+        self.clock.now_s += RESET_S  # whatever is open; a probe that hangs
+        self.breaker.settle(self.breaker.admit())
+        assert self.breaker.state == "closed"
+        self.breaker.settle(self.breaker.admit())
+
+
+BreakerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestBreaker = pytest.mark.requirement("RES-1")(BreakerMachine.TestCase)
+
+
+def n_let_in(breaker: Breaker, n_callers: int = 50) -> list[int]:
+    """Terms of those of so many callers who are not refused."""
+    terms: list[int] = []
+    for _ in range(n_callers):
+        with contextlib.suppress(CircuitOpen):
+            terms.append(breaker.admit())
+    return terms
+
+
+@pytest.mark.requirement("RES-1")
+@settings(deadline=None)
+@given(n_callers=st.integers(1, 60), random=st.randoms(use_true_random=False))
+def test_a_dead_target_gets_at_most_threshold_and_calls_under_way(n_callers: int, random: Random) -> None:
+    """Each caller's call fails, whenever it does, and it calls again at once, until it is refused. Then nothing for a
+    reset time-out, then one call, with fifty waiting; and so on."""
+    clock = FakeClock()
+    breaker = Breaker("a", POLICY, clock, lambda _: None)
+    under_way = [breaker.admit() for _ in range(n_callers)]
+    n_sent = n_callers
+    while under_way:
+        breaker.settle(under_way.pop(random.randrange(len(under_way))), DOWN)
+        again = n_let_in(breaker, 1)
+        n_sent += len(again)
+        under_way += again
+    assert breaker.state == "open"
+    assert n_sent <= THRESHOLD - 1 + n_callers
+    for _ in range(5):
+        clock.now_s += RESET_S - 0.001
+        assert n_let_in(breaker) == []
+        clock.now_s += 0.001
+        (probe,) = n_let_in(breaker)
+        breaker.settle(probe, DOWN)
+
+
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("calls"), st.integers(1, 60)),
+        st.tuples(st.just("fails"), st.integers(1, 30)),
+        st.tuples(st.just("passes"), st.floats(0.0, 40.0)),
+    ),
+    max_size=60,
+)
+
+
+@pytest.mark.requirement("RES-2")
+@settings(max_examples=300, deadline=None)
+@given(events=EVENTS, ratio=st.sampled_from([0.0, 0.05, 0.2, 1.0]), data=st.data())
+def test_retries_of_any_minute_keep_to_the_budget(
+    events: Sequence[tuple[str, float]], ratio: float, data: st.DataObject
+) -> None:
+    """However calls, failures, waits and time are mixed: of the retries sent within any minute, there were never more
+    than the floor, or their share of the calls of the minute before the last of them was granted."""
+    clock = FakeClock(1_000.25)
+    budget = RetryBudget(ratio, clock)
+    calls: list[float] = []
+    granted: list[tuple[float, float]] = []
+    """When each was granted, and when it is sent."""
+    for what, n in events:
+        if what == "passes":
+            clock.now_s += n
+        elif what == "calls":
+            for _ in range(int(n)):
+                budget.called()
+                calls.append(clock())
+        else:
+            for _ in range(int(n)):
+                wait_s = data.draw(st.floats(0.0, 30.0))
+                if budget.take(wait_s):
+                    granted.append((clock(), clock() + wait_s))
+    for _, end_s in granted:
+        within = [one for one in granted if end_s - WINDOW_S < one[1] <= end_s]
+        last_s = max(at_s for at_s, _ in within)
+        n_calls = sum(last_s - WINDOW_S < at_s <= last_s for at_s in calls)
+        assert len(within) <= max(MIN_RETRIES, ratio * n_calls)
+
+
+@pytest.mark.requirement("RES-2")
+@given(n_calls=st.integers(0, 500))
+def test_a_budget_is_used_in_full_and_comes_back(n_calls: int) -> None:
+    """Not a retry less than is allowed, and a minute later as many again."""
+    clock = FakeClock()
+    budget = RetryBudget(0.2, clock)
+    for _ in range(2):
+        for _ in range(n_calls):
+            budget.called()
+        n_granted = sum(budget.take(0.0) for _ in range(n_calls + MIN_RETRIES))
+        assert n_granted == max(MIN_RETRIES, int(0.2 * n_calls))
+        clock.now_s += WINDOW_S + 1
