@@ -22,8 +22,12 @@ T = TypeVar("T")
 PATIENCE_S = 0.2
 """How long a known answer is kept waiting for a newer one, when the database is slow."""
 
-LEFT_ALONE_S = 1.0
+LEFT_ALONE_S = 0.5
 """How long a database that did not answer is not asked again about what is known."""
+
+DOUBTED_S = 0.5
+"""For so long after that it is asked, and nobody waits: with some calls a second, an outage keeps none of them waiting.
+Both together are the second within which a change that was not heard of must be seen once it is back."""
 
 
 class Answer(msgspec.Struct, Generic[T], frozen=True, gc=False):
@@ -89,6 +93,10 @@ class Remembered(Generic[T]):
         is_good = self._vouched_until(answer) >= now_s - self._max_stale_s
         if is_good and now_s < self._feed.left_alone_until_s:
             return answer.value
+        if is_good and now_s < self._feed.left_alone_until_s + DOUBTED_S:
+            self._feed.left_alone_until_s = now_s + LEFT_ALONE_S
+            self._flight(handle)
+            return answer.value
         try:
             async with asyncio.timeout(PATIENCE_S if is_good else None):
                 while self._vouched_until(fresh := await self._join(handle)) < now_s - self._max_age_s:
@@ -105,15 +113,18 @@ class Remembered(Generic[T]):
 
     async def _join(self, handle: bytes) -> Answer[T]:
         """One question a handle at a time, in a task of its own: the first asker may leave, the others still wait."""
+        try:
+            return await asyncio.shield(self._flight(handle))
+        except RetryableError as exc:  # many askers: each its own exception, as a shared one collects all tracebacks
+            raise RetryableError(exc.message, retry_after_s=exc.retry_after_s) from None
+
+    def _flight(self, handle: bytes) -> asyncio.Task[Answer[T]]:
         flight = self._flights.get(handle)
         if flight is None or flight.done():  # done and not landed yet: awaiting it again would never let it land
             flight = asyncio.create_task(self._ask(handle), name="remembered")
             self._flights[handle] = flight
             flight.add_done_callback(lambda done: self._landed(handle, done))
-        try:
-            return await asyncio.shield(flight)
-        except RetryableError as exc:  # many askers: each its own exception, as a shared one collects all tracebacks
-            raise RetryableError(exc.message, retry_after_s=exc.retry_after_s) from None
+        return flight
 
     async def _ask(self, handle: bytes) -> Answer[T]:
         asked_at_s = self._clock()
@@ -123,6 +134,8 @@ class Remembered(Generic[T]):
         except TimeoutError:
             raise _cannot_be_asked() from None
         answer = Answer(value, asked_at_s)
+        if self._clock() < asked_at_s + PATIENCE_S:
+            self._feed.left_alone_until_s = float("-inf")  # it answers again: nobody need do without
         if self._flights.get(handle) is asyncio.current_task():  # else it was forgotten meanwhile
             (self._unknown if value is None else self._known).put(handle, answer)
             (self._known if value is None else self._unknown).drop(handle)

@@ -302,6 +302,31 @@ async def test_an_old_question_that_is_answered_at_last_shuts_nobody_out() -> No
     await keys.close()
 
 
+async def test_an_outage_keeps_no_call_of_a_busy_key_waiting() -> None:
+    """But the first: the database is asked twice a second meanwhile, and what it says counts from the next call on."""
+    lookup, clock = FakeIdentityLookup({b"a": RECORD}), FakeClock()
+    keys = cached(lookup, clock, max_stale_s=300.0)
+    await keys.find(b"a")
+    clock.now_s += 2
+    lookup.failing = RetryableError("away")
+    assert await keys.find(b"a") is RECORD
+    lookup.gate, n_asked = asyncio.Event(), len(lookup.asked)
+    before_s = asyncio.get_running_loop().time()
+    for _ in range(40):
+        clock.now_s += 0.25
+        assert await keys.find(b"a") is RECORD
+        await asyncio.sleep(0)
+    assert asyncio.get_running_loop().time() - before_s < PATIENCE_S
+    assert len(lookup.asked) == n_asked + 1, "one question at a time, however long it takes"
+    lookup.gate.set()
+    lookup.gate, lookup.failing, lookup.records = None, None, {b"a": REVOKED}
+    await eventually(lambda: not keys._flights)
+    clock.now_s += 0.5
+    assert await keys.find(b"a") is RECORD
+    await eventually(lambda: not keys._flights)
+    assert await keys.find(b"a") is REVOKED
+
+
 async def test_a_revoked_answer_is_not_served_when_the_database_goes_away() -> None:
     """It was told that it changed: then what was known is known to be wrong."""
     lookup, clock, feed = FakeIdentityLookup({b"a": RECORD}), FakeClock(), Feed()
