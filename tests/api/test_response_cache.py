@@ -112,6 +112,23 @@ def test_what_is_saved_is_counted(gateway: Cached) -> None:
     assert saved == pytest.approx(2 * COST / 1e9)
 
 
+def test_a_hits_log_line_says_what_it_saved(gateway: Cached) -> None:
+    """Found by its id, as a call's line is."""
+    body = asking(stream=True)
+    gateway.post(body)
+    request_id = gateway.post(body).headers["x-request-id"]
+
+    def told() -> list[Any]:
+        lines = [json.loads(line) for line in gateway.server.log.read_text().splitlines() if line.startswith("{")]
+        return [line["llm"] for line in lines if line.get("reqId") == request_id and "llm" in line]
+
+    deadline = time.monotonic() + WAIT_S
+    while not told():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert told() == [{"target": "openai/gpt", "attempts": 0, "outcome": "cached", "savedNusd": COST}]
+
+
 def test_a_hit_is_in_the_ledger_as_cached_and_free(gateway: Cached) -> None:
     """A stream's, too."""
     key = gateway.server.make_key("ledger", scopes=["models:use", "usage:read"])

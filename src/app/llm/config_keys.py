@@ -83,10 +83,10 @@ INFO: Mapping[str, Key] = {
     "input_cost_per_token": _supported("As in `litellm_params`."),
     "output_cost_per_token": _supported("As in `litellm_params`."),
     "x_wattos_cache": _supported(
-        "WattOS: `{mode: off|read|write|readwrite, ttl_s: 300, scope: tenant|user}`: whether answers of the alias are"
-        " given again to equal requests, for so long, to whom. Of its deployments the first that says it counts; a"
-        " request's own `cache` goes before it, but `mode: off` switches off what requests ask for, too. Unset: as"
-        " requests ask."
+        "WattOS: `{mode: readwrite, ttl_s: 300, scope: tenant}`: whether answers of the alias are given again to equal"
+        " requests (`off`, `read`, `write` or `readwrite`), for how long, and to whom (`tenant` or `user`). Of its"
+        " deployments the first that says it counts; a request's own `cache` goes before it, but `mode: off` switches"
+        " off what requests ask for, too. Unset: as requests ask. See [CACHE.md](CACHE.md#answers)."
     ),
     "x_wattos_hedge": _supported(
         "WattOS: true: when this deployment is slower than its p95, the next target is asked too, and who gives first"

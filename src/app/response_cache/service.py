@@ -17,10 +17,10 @@ from app.llm.caching import CachePolicy, CacheWish, agreed
 from app.llm.chain import Chain
 from app.llm.events import event, payloads
 from app.llm.model import Call, Events, Plan, Reply, Target
-from app.llm.prices import NUSD_PER_USD
 from app.llm.tokens import estimated_usage
 from app.response_cache.keys import canonical, fingerprints, target_of, who
 from app.response_cache.recording import Recording, may_be_kept
+from app.response_cache.savings import Savings
 from plugins.contract.ports import Cache, Meter
 from plugins.contract.principal import TenantId
 
@@ -58,9 +58,7 @@ class CachedChain:
         self._is_off = state == "off"
         self._under_way: dict[str, asyncio.Event] = {}
         """By key: requests for whole answers that will be kept."""
-        self._saved = meter.counter(
-            "llm_saved_usd", "What answers from the cache cost when a target gave them, in US dollars.", ("target",)
-        )
+        self._savings = Savings(meter)
 
     async def complete(self, call: Call, plan: Plan, wish: CacheWish) -> Completed:
         entry = self._entry(call, plan, wish)
@@ -157,7 +155,7 @@ class CachedChain:
         if target is None:
             return None
         self._chain.cached(call, kept.target)
-        self._saved.add((kept.saved_nusd or 0) / NUSD_PER_USD, target.known_as)
+        self._savings.hit(target, kept.saved_nusd)
         return kept, target
 
     async def _keep(self, entry: Entry, kept: Kept) -> None:

@@ -17,8 +17,8 @@ from app.llm.answers import Embedded
 from app.llm.caching import CachePolicy, CacheWish, agreed
 from app.llm.chain import Chain
 from app.llm.model import EmbeddingCall, Plan, Vectors
-from app.llm.prices import NUSD_PER_USD
 from app.response_cache.keys import canonical, fingerprints, target_of, who
+from app.response_cache.savings import Savings
 from plugins.contract.ports import Cache, Meter
 from plugins.contract.principal import TenantId
 
@@ -78,9 +78,7 @@ class CachedEmbedding:
         self._chain = chain
         self._cache = cache
         self._is_off = state == "off"
-        self._saved = meter.counter(
-            "llm_saved_usd", "What answers from the cache cost when a target gave them, in US dollars.", ("target",)
-        )
+        self._savings = Savings(meter)
 
     async def embed(self, call: EmbeddingCall, plan: Plan, wish: CacheWish) -> Embedded:
         """The usage is that of the texts that were sent."""
@@ -128,7 +126,7 @@ class CachedEmbedding:
         self._chain.cached(call, target.id)
         saved = [one.saved_nusd for one in found if one.saved_nusd is not None]
         saved_nusd = sum(saved) if len(saved) == len(found) else None
-        self._saved.add((saved_nusd or 0) / NUSD_PER_USD, target.known_as)
+        self._savings.hit(target, saved_nusd)
         vectors = Vectors(rows=[one.row for one in found], usage=None)
         return Embedded(vectors=vectors, target=target, attempts=0, cost_nusd=0, cache="hit", saved_nusd=saved_nusd)
 
