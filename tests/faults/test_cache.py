@@ -14,6 +14,8 @@ import pytest
 from cache_replicas import Producer, Replica, replicas
 from plugins.cache.keys import create_key
 from plugins.contract.principal import TenantId
+from plugins.resilience.config import ResilienceSettings
+from plugins.resilience.guard import ResilientGuard
 from valkey_server import ValkeyServer, running_valkey
 
 pytestmark = pytest.mark.requirement("PERF-1")
@@ -64,8 +66,9 @@ class Load:
 
 @asynccontextmanager
 async def loaded(url: str) -> AsyncIterator[tuple[Replica, Load]]:
-    """With its beat, as the plugin runs it."""
-    async with replicas(url, 1, timeout_s=TIMEOUT_S) as (replica,):
+    """With its beat, as the plugin runs it, and a breaker that by itself would stay open for a minute."""
+    guard = ResilientGuard(ResilienceSettings().breaker, ResilienceSettings().retry)
+    async with replicas(url, 1, timeout_s=TIMEOUT_S, guard=guard) as (replica,):
         load = Load(replica)
         tasks = [asyncio.create_task(load.one(n)) for n in range(N_CALLERS)]
         tasks.append(asyncio.create_task(replica.cache.keep_up()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
 
@@ -21,7 +22,10 @@ class Drops:
     def __init__(self, valkey: ValkeyLevel, on_drop: Callable[[str | None], None]) -> None:
         self._valkey = valkey
         self._on_drop = on_drop
+        self._telling: Counter[str] = Counter()
+        """How many are about to tell Valkey."""
         self._untold: dict[str, None] = {}
+        """That could not be told."""
         self._all_untold = False
         self._known = News()
         self.n_seen = 0
@@ -30,18 +34,23 @@ class Drops:
     async def drop(self, tag: str) -> None:
         """Never given again here, from now on; by the others as soon as they hear of it."""
         self._seen(tag)
-        self._untold[tag] = None
-        if await self._valkey.drop([tag]):
-            self._untold.pop(tag, None)
-        else:
-            self._untold[tag] = None  # again: another drop of it may have been told meanwhile
-            if len(self._untold) > MAX_UNTOLD:
-                self._all_untold = True
-                self._untold.clear()
+        self._telling[tag] += 1
+        is_told = False
+        try:
+            is_told = await self._valkey.drop([tag])
+        finally:
+            self._telling[tag] -= 1
+            if not self._telling[tag]:
+                del self._telling[tag]
+            if not is_told:
+                self._untold[tag] = None
+                if len(self._untold) > MAX_UNTOLD:
+                    self._all_untold = True
+                    self._untold.clear()
 
     def is_known_to_valkey(self, tags: Sequence[str]) -> bool:
         """Whether what Valkey gives under these tags is what it should."""
-        return not tags or not (self._all_untold or any(tag in self._untold for tag in tags))
+        return not tags or not (self._all_untold or any(tag in self._untold or tag in self._telling for tag in tags))
 
     async def beat(self) -> None:
         """Tell and hear. Valkey is used again once this was answered, and not before. Raises: RetryableError."""

@@ -12,18 +12,21 @@ from typing import TypeVar
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from litestar import get
 
 from cache_replicas import Producer, failing, name_in_valkey, replicas
 from plugins.cache.batches import MAX_CALLS
 from plugins.cache.envelope import packed
 from plugins.cache.keys import create_key, tag_key
 from plugins.cache.layered import WAIT_S
+from plugins.cache.plugin import CachePlugin
 from plugins.cache.scripts import LOG_LENGTH, PREFIX
 from plugins.cache.valkey_level import LEASE_S, NAME
+from plugins.contract.capabilities import Capabilities
 from plugins.contract.errors import CircuitOpen
 from plugins.contract.nulls import NullGuard
 from plugins.contract.principal import TenantId
-from unit.plugins.harness import FakeClock, eventually
+from unit.plugins.harness import FakeClock, RecordingMeter, build, eventually, serving
 from valkey_server import ValkeyServer, running_valkey
 
 pytestmark = pytest.mark.requirement("PERF-1")
@@ -433,3 +436,32 @@ async def test_what_another_release_wrote_is_not_even_asked_for() -> None:
     """The format is in every key, and in the value."""
     assert PREFIX == "{wattos:cache:1}:"
     assert (await packed(b"", compress_above_bytes=0))[:3] == b"Wc\x01"
+
+
+@get("/")
+async def index() -> None: ...
+
+
+async def test_a_mounted_cache_shares_by_itself_and_ends_with_the_app(server: ValkeyServer, key: str) -> None:
+    """With VALKEY_URL alone: it beats, finds what others set, hears what they drop, and leaves no task."""
+    plugin = CachePlugin.from_env({"VALKEY_URL": server.url, "PLUGINS_CACHE_VALKEY_TIMEOUT_MS": "10000"})
+    meter = RecordingMeter()
+    cache = plugin.contribute(Capabilities()).cache
+    assert {"cache-beat"}.isdisjoint(task.get_name() for task in asyncio.all_tasks())
+    async with replicas(server.url, 1) as (other,):
+        await other.cache.set(key, b"value", ttl_s=60, tags=["t"])
+        async with serving(build([plugin], [index], given=Capabilities(meter=meter))):
+            await eventually_is(b"value", lambda: cache.get(key))
+            assert meter.total["cache_valkey_operations_total", "get", "hit"] == 1
+            assert await cache.get_or_set(key, Producer(), ttl_s=60) == b"value"
+            await other.cache.drop(TENANT, "t")
+            await eventually_is(None, lambda: cache.get(key))
+            assert meter.total["valkey_operations_total", "cache", "ok"] > 2
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("cache-")]
+
+
+async def eventually_is(expected: bytes | None, found: Callable[[], Awaitable[bytes | None]]) -> None:
+    deadline_s = time.monotonic() + 10
+    while await found() != expected:
+        assert time.monotonic() < deadline_s, "did not happen in time"
+        await asyncio.sleep(0.02)

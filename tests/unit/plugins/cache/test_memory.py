@@ -75,6 +75,25 @@ async def test_the_least_recently_used_entry_goes_first() -> None:
     assert [key for key in "abcd" if await memory.get(key)] == ["a", "c", "d"]
 
 
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans()), max_size=60))
+def test_those_used_last_are_those_that_are_left(uses: list[tuple[str, bool]]) -> None:
+    """Whatever is read and written: with room for three, the last three that were used."""
+    memory = cache(max_bytes=3 * (ENTRY_OVERHEAD_BYTES + 2))
+    used: list[str] = []
+
+    async def run() -> None:
+        for key, writes in uses:
+            if writes:
+                await memory.set(key, b"1", ttl_s=60)
+            elif await memory.get(key) is None:
+                assert key not in used
+                continue
+            used[:] = [*(one for one in used if one != key), key][-3:]
+        assert [key for key in "abcdef" if memory.look(key)] == sorted(used)
+
+    asyncio.run(run())
+
+
 async def test_an_entry_is_gone_when_its_time_is_over() -> None:
     """To the moment, whether its memory was freed or not."""
     clock = FakeClock()
