@@ -125,6 +125,8 @@ def _resolve(value: Any, env: Mapping[str, str], file: str, place: str) -> Any:
     if isinstance(value, list):
         entries = cast("list[object]", value)
         return [_resolve(v, env, file, f"{place}[{n}]") for n, v in enumerate(entries)]
+    if value is False and place.endswith("x_wattos_cache.mode"):
+        return "off"  # YAML's own reading of the bare word
     if isinstance(value, str) and value.startswith(ENVIRONMENT):
         name = value.removeprefix(ENVIRONMENT)
         if name not in env:

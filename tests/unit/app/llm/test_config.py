@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.llm.caching import NEVER, CacheWish
 from app.llm.catalog import Catalog, load_catalog
 from app.llm.config_keys import PARAMS, ROUTER, SETTINGS, TOP
 from plugins.contract.errors import SettingsError
@@ -82,6 +83,14 @@ def entry(params: str = "{model: openai/a}", name: str = "chat", more: str = "")
         pytest.param(
             GOOD + "litellm_settings: {fallbacks: [{chat: [wattos-embed]}]}", "not both chat", id="fallback of a kind"
         ),
+        pytest.param(
+            "model_list:\n" + entry(more=", model_info: {x_wattos_cache: {mode: always}}"), "always", id="cache mode"
+        ),
+        pytest.param(
+            "model_list:\n" + entry(more=", model_info: {x_wattos_cache: {ttl_s: 0}}"),
+            "x_wattos_cache",
+            id="no age",
+        ),
         pytest.param("a: &x [*x]\n", "holds itself", id="endless alias"),
         pytest.param("model_list:\n" + entry("{model: openai/a, timeout: soon}"), "timeout: 'soon'", id="no time"),
         pytest.param(
@@ -151,3 +160,14 @@ def test_variables_are_taken_from_the_environment_given(tmp_path: Path) -> None:
     """`os.environ/NAME` is replaced wherever a value may stand, from the mapping handed in."""
     catalog = load(tmp_path, "model_list:\n" + entry("{model: openai/a, api_key: os.environ/MY}"), MY="v")
     assert catalog.chain("chat")[0].params["api_key"] == "v"
+
+
+def test_whether_answers_are_kept_is_said_of_an_alias(tmp_path: Path) -> None:
+    """By the first of its deployments that says it; a bare `off`, which YAML reads as false, is off."""
+    text = "model_list:\n"
+    text += entry() + entry(more=", model_info: {x_wattos_cache: {mode: readwrite, ttl_s: 60}}")
+    text += entry("{model: openai/b}", "plain", ", model_info: {x_wattos_cache: {mode: off}}")
+    catalog = load(tmp_path, text)
+    assert catalog.route("chat").cache == CacheWish(mode="readwrite", ttl_s=60)
+    assert catalog.route("plain").cache == NEVER
+    assert catalog.route("wattos-embed").cache is None
