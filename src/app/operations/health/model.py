@@ -43,9 +43,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     checks: tuple[CheckResult, ...]
     """Those of targets are for operators alone: who else asks gets their number."""
     targets: TargetCounts
-    degraded: tuple[str, ...] = ()
+    degraded: tuple[str, ...]
     """Names of the checks that are not well: what is said of each has what stands in for it."""
-    breakers: Mapping[str, str] = {}
+    breakers: Mapping[str, str]
     """`closed`, `open` or `half_open`, by dependency, once it was called. Those of targets are in their checks."""
     draining: bool = False
     """This process was told to stop: it answers, and should get no new requests."""
