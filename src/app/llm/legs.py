@@ -17,7 +17,7 @@ from app.llm.outcomes import LastOutcomes
 from app.llm.own_keys import require_key
 from app.llm.places import Place
 from app.llm.verdicts import verdict_on
-from plugins.contract.errors import WattosError
+from plugins.contract.errors import CircuitOpen, WattosError
 from plugins.contract.ports import Guard
 
 logger = logging.getLogger("llm")
@@ -122,4 +122,6 @@ class Legs:
         if verdict_on(exc).then == "next":
             if not target.own_key_id:
                 self._outcomes.failed(target.known_as, exc)
-            logger.warning("target %s failed: %s", target.id, exc.code)
+            # A breaker tells once that it opened: that each call met it is no news.
+            level = logging.DEBUG if isinstance(exc, CircuitOpen) else logging.WARNING
+            logger.log(level, "target %s failed: %s", target.id, exc.code)

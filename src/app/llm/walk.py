@@ -40,7 +40,9 @@ class Walk:
     async def to_who_gives(self, plan: Plan, asking: Asking[T]) -> Served[T]:
         """Raises: what the only target raised, or AllTargetsFailed; Overloaded; what stops the walk."""
         began_s, attempts = time.monotonic(), asking.attempts
-        waiting, full, asked = plan.targets, tuple[Target, ...](), set[str]()
+        waiting = plan.targets
+        full: tuple[Target, ...] = ()
+        asked: set[str] = set()
         while waiting or full:
             if waiting:
                 target, waiting = waiting[0], waiting[1:]
@@ -52,7 +54,7 @@ class Walk:
                 target, place = await self._place_at(full, attempts)
                 full = tuple(other for other in full if other is not target)
             asked.add(target.id)
-            leg = Leg[T](target, place, asking.account)
+            leg: Leg[T] = Leg(target, place, asking.account)
             after_s = None
             if target.may_hedge and waiting:
                 after_s = self._hedging.after_s(target, is_whole=asking.is_whole)

@@ -150,6 +150,16 @@ async def test_stream_never_falls_back_after_the_first_token(upstream: Upstream,
     assert not upstream.to("second")
 
 
+async def test_stream_is_not_tried_again_after_the_first_token(upstream: Upstream, bridge: BridgeTransport) -> None:
+    """Bytes have gone to the client: the last target, which is retried before them, is asked once."""
+    upstream.on("only", answers("Hello world", die_after=0), answers("Hello world", die_after=2))
+    streamed = await chain_of(bridge, resilient()).stream(asking(stream=True), plan(target(upstream, "only")))
+    assert (streamed.attempts, len(upstream.to("only"))) == (2, 2)
+    with pytest.raises(UpstreamUnavailable):
+        await read(streamed)
+    assert len(upstream.to("only")) == 2
+
+
 async def test_chunks_come_while_the_target_still_holds_the_rest(upstream: Upstream, bridge: BridgeTransport) -> None:
     """Defect 1: a stream is not a finished answer, replayed."""
     upstream.on("gpt", answers("Hello world", hold_after=1))
