@@ -57,7 +57,9 @@ class CachePlugin(GatewayPlugin):
         if self._beyond is None:
             return capabilities
         # Not critical: whoever shares something knows what to do alone.
-        check = HealthCheck(name="valkey", critical=False, probe=self._beyond.state.probe)
+        meanwhile = "each process caches in its own memory, and keeps its part of the limits"
+        probe = self._beyond.state.probe
+        check = HealthCheck(name="valkey", critical=False, probe=probe, breaker="valkey", meanwhile=meanwhile)
         checks = (*capabilities.health_checks, check)
         return replace(capabilities, shared_state=self._beyond.state, health_checks=checks)
 
