@@ -6,7 +6,8 @@ too. All else (health, metrics, lists, uploads, administration) is never refused
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, cast
+import asyncio
+from typing import TYPE_CHECKING, Final, cast
 
 from litestar.enums import ScopeType
 
@@ -27,11 +28,16 @@ if TYPE_CHECKING:
 HEADER: Final = b"x-wattos-priority"
 """`interactive` or `batch`; anything else is interactive: a typing error makes no call wait longer."""
 
+TIMEOUT_HEADER: Final = b"x-request-timeout-ms"
+DEADLINE_S: Final = "deadline_s"
+"""Key in `scope["state"]`: `app.http.deadline` reads it. The caller's patience began before it waited here."""
+
 INTERACTIVE_LAG_FACTOR: Final = 4
 """Interactive calls are refused when the loop is that many times later than what batch calls are refused for: most of
 what can be shed is gone by then, and it did not help."""
 
-Reason = Literal["places", "lag"]
+_MAX_DIGITS: Final = 10
+"""Of milliseconds: far over the day that is allowed."""
 
 
 class Shedding:
@@ -90,7 +96,7 @@ class Shedding:
             raise Overloaded("this server has more to do than it can", retry_after_s=COME_AGAIN_S[priority])
         if not self.places.try_take():
             try:
-                await self.places.wait(priority)
+                await self.places.wait(priority, deadline_s=_deadline_of(scope))
             except Overloaded:
                 self._shed.add(1, "places", priority)
                 raise
@@ -105,3 +111,13 @@ def _priority(scope: HTTPScope) -> Priority:
         if name == HEADER:
             return "batch" if value.strip().lower() == b"batch" else "interactive"
     return "interactive"
+
+
+def _deadline_of(scope: HTTPScope) -> float | None:
+    """What the caller said, from now on; what cannot be read is the app's to refuse."""
+    for name, value in scope["headers"]:
+        if name == TIMEOUT_HEADER and value.isdigit() and len(value) <= _MAX_DIGITS:
+            deadline_s = asyncio.get_running_loop().time() + int(value) / 1000
+            scope["state"][DEADLINE_S] = deadline_s
+            return deadline_s
+    return None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
-from litestar import get, post
+from litestar import Request, get, post
+from litestar.datastructures import State
 from litestar.response import Stream
 from litestar.types import Receive, Scope, Send
 
@@ -26,6 +28,8 @@ pytestmark = pytest.mark.requirement("RES-3")
 
 REFUSED = 503
 
+AnyRequest = Request[Any, Any, State]
+
 
 class Served:
     """A server with one place and no queue, unless told otherwise. Its model answers once `gate` is open."""
@@ -34,6 +38,7 @@ class Served:
         self.gate = asyncio.Event()
         self.meter = RecordingMeter()
         self.n_begun = 0
+        self.deadlines_s: list[float | None] = []
         settings = {"MAX_CONCURRENT_REQUESTS": 1, "MAX_QUEUED_REQUESTS": 0, **env}
         self.plugin = ResiliencePlugin.from_env(
             {f"PLUGINS_RESILIENCE_{name}": str(value) for name, value in settings.items()}
@@ -42,8 +47,9 @@ class Served:
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
         @post("/v1/call", opt=needs("models:use"), status_code=200)
-        async def call() -> str:
+        async def call(request: AnyRequest) -> str:
             self.n_begun += 1
+            self.deadlines_s.append(request.scope["state"].get("deadline_s"))
             await self.gate.wait()
             return "ok"
 
@@ -169,6 +175,20 @@ async def test_waiting_has_an_end() -> None:
         await under_way
 
 
+async def test_the_callers_deadline_holds_in_the_queue_too() -> None:
+    """It waits no longer than it said, and what it waited counts: the deadline is one, from the arrival on."""
+    served = Served(MAX_QUEUED_REQUESTS=2, MAX_QUEUE_WAIT_MS=600_000)
+    async with served.client() as client:
+        under_way = await begun(client, served)
+        assert (await client.post("/v1/call", headers={"x-request-timeout-ms": "20"})).status_code == REFUSED
+        asked_s = asyncio.get_running_loop().time()
+        patient = asyncio.create_task(client.post("/v1/call", headers={"x-request-timeout-ms": "60000"}))
+        await served.until(1, 1)
+        served.gate.set()
+        assert [(await one).text for one in (under_way, patient)] == ["ok", "ok"]
+        assert served.deadlines_s == [None, pytest.approx(asked_s + 60, abs=DEADLINE_S)]
+
+
 class World:
     """The middleware alone, in front of an app that does nothing."""
 
@@ -257,3 +277,23 @@ async def test_lag_counts_once_it_lasts() -> None:
     assert await Loop(*[9.0] * (N_SAMPLES - 1)).watched() == 0.0
     assert await Loop(9.0, *[2.0] * (N_SAMPLES - 1)).watched() == pytest.approx(2.0)
     assert await Loop(*[9.0] * N_SAMPLES, 0.0).watched() == 0.0
+
+
+class Telling:
+    """A Valkey that takes whatever it is told."""
+
+    def __init__(self) -> None:
+        self.n_calls = 0
+
+    async def run(self, script: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Sequence[object]:
+        self.n_calls += 1
+        return [1, [], []]
+
+
+async def test_replicas_tell_each_other_while_the_app_lives() -> None:
+    """And not after: the task ends with it."""
+    shared = Telling()
+    plugin = ResiliencePlugin.from_env({})
+    async with serving(build([plugin], [], given=Capabilities(shared_state=shared))):
+        await eventually(lambda: shared.n_calls > 0)
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("resilience-")]
