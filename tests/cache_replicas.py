@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -13,7 +14,10 @@ from plugins.cache.scripts import PREFIX
 from plugins.cache.valkey_level import ValkeyLevel
 from plugins.contract.nulls import NullGuard, NullSlowLog
 from plugins.contract.ports import Guard
+from plugins.contract.principal import TenantId
 from unit.plugins.harness import FakeClock, RecordingMeter
+
+TENANT = TenantId(uuid.UUID(int=1))
 
 TIMEOUT_S = 20.0
 """Where nothing is about time."""

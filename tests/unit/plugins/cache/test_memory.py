@@ -65,16 +65,6 @@ def test_size_never_exceeds_the_bound_and_returns_to_zero(
     assert (memory.size_bytes, len(memory), memory._by_expiry_s, memory._by_tag) == (0, 0, {}, {})
 
 
-async def test_the_least_recently_used_entry_goes_first() -> None:
-    """Reading keeps an entry young."""
-    memory = cache(max_bytes=3 * (ENTRY_OVERHEAD_BYTES + 2))
-    for key in "abc":
-        await memory.set(key, b"1", ttl_s=60)
-    await memory.get("a")
-    await memory.set("d", b"1", ttl_s=60)
-    assert [key for key in "abcd" if await memory.get(key)] == ["a", "c", "d"]
-
-
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans()), max_size=60))
 def test_those_used_last_are_those_that_are_left(uses: list[tuple[str, bool]]) -> None:
     """Whatever is read and written: with room for three, the last three that were used."""
