@@ -212,9 +212,9 @@ async def test_refused_credentials_are_misses() -> None:
 
 
 async def test_a_drop_is_heard_by_a_replica_at_work_within_its_beat(server: ValkeyServer) -> None:
-    """Under load, by itself; the bound that the docs name, and a slow machine's second."""
+    """Under load, by itself; the bound that the docs name, and two seconds for a slow machine."""
     async with loaded(server.url) as (one, _), replicas(server.url, 1) as (other,):
         await other.cache.set(named("shared"), b"value", ttl_s=60, tags=["t"])
         assert await one.cache.get(named("shared")) == b"value"
         await other.cache.drop(TENANT, "t")
-        await until(lambda: one.memory.look(named("shared")) is None, within_s=2.0)
+        await until(lambda: one.memory.look(named("shared")) is None, within_s=3.0)
