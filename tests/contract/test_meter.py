@@ -10,7 +10,7 @@ import pytest
 
 from plugins.contract.nulls import NullMeter
 from plugins.contract.ports import Meter
-from plugins.observability.meter import PrometheusMeter
+from plugins.observability.meter import SAMPLE_TIMEOUT_S, PrometheusMeter
 from unit.plugins.harness import RecordingMeter
 
 METERS: dict[str, Callable[[], Meter]] = {
@@ -115,3 +115,25 @@ def test_meters_share_nothing() -> None:
     one.counter("calls_total", "Calls.").add()
     other.counter("calls_total", "Calls.")
     assert "calls_total 0.0" in other.exposition().decode().splitlines()
+
+
+async def test_a_source_that_does_not_end_keeps_no_reader_waiting() -> None:
+    """Given up after a second it may take longer to end: until then it is not asked again, and metrics are read."""
+    meter, asked, may_end = PrometheusMeter(), 0, asyncio.Event()
+
+    async def frozen() -> None:
+        nonlocal asked
+        asked += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await may_end.wait()
+
+    meter.sample(frozen)
+    began_s = asyncio.get_running_loop().time()
+    for _ in range(2):
+        await meter.take_samples()
+    assert asyncio.get_running_loop().time() - began_s < 4 * SAMPLE_TIMEOUT_S
+    assert asked == 1
+    may_end.set()
+    await meter.take_samples()

@@ -132,7 +132,8 @@ class PrometheusMeter:
             if time.monotonic() - self._sampled_at_s < SAMPLE_MAX_AGE_S:
                 return
             self._sampling = asyncio.create_task(self._ask_sources(), name="metrics-samples")
-        await asyncio.shield(self._sampling)
+        # What is given up may take its time to end: a query of a frozen database 10 s (psycopg's own cancellation).
+        await asyncio.wait([self._sampling], timeout=SAMPLE_TIMEOUT_S)
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format. Takes milliseconds at some thousand series: not for the loop."""
