@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -112,8 +112,12 @@ def target_of(entry: ModelEntry, known: KnownModel | None, target_id: str, place
 
 def _digest(*decides: object) -> str:
     """A key of the vendor's does not decide what it answers, so a new one forgets nothing."""
-    plain = [{k: v for k, v in it.items() if k != "api_key"} if isinstance(it, dict) else it for it in decides]
+    plain = [_without_key(cast("dict[str, Any]", it)) if isinstance(it, dict) else it for it in decides]
     return hashlib.sha256(msgspec.json.encode(plain, order="deterministic", enc_hook=str)).hexdigest()
+
+
+def _without_key(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if name != "api_key"}
 
 
 def _price(entry: ModelEntry, known: KnownModel | None, *, is_own: bool) -> tuple[Price | None, PriceSource]:

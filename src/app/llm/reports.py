@@ -64,7 +64,7 @@ class Reports:
             opened.target.known_as,
             opened.first_token_ms,
             total_ms=(time.monotonic() - opened.sent_s) * 1000 if outcome == "ok" else None,
-            has_failed=outcome not in {"ok", "cancelled"} and not opened.target.own_key_id,
+            has_failed=outcome not in {"ok", "cancelled"} and not (opened.target.own_key_id or _is_late(call)),
         )
         self._instruments.called(opened.target, outcome)
 
@@ -139,6 +139,11 @@ class Reports:
             )
         )
         return cost_nusd
+
+
+def _is_late(call: Call) -> bool:
+    """Its caller's patience is at its end, which is nobody's fault."""
+    return call.deadline_s is not None and asyncio.get_running_loop().time() >= call.deadline_s
 
 
 def _is_its_own(exc: BaseException, target: Target) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 
-from app.errors import BudgetExceeded
+from app.errors import BudgetExceeded, UpstreamUnavailable
 from app.llm.accounting import Account, Expected, Happened
 from app.llm.chain import Chain
 from app.llm.hedging import Quota
@@ -45,7 +45,7 @@ class Behaviour:
 
 
 class Scripted:
-    """Transport and embedder at once. Targets without a behaviour answer at once."""
+    """Transport and embedder at once. Targets without a behaviour answer at once; `breaks` breaks its streams off."""
 
     def __init__(self, behaviours: Mapping[str, Behaviour]) -> None:
         self._behaviours = behaviours
@@ -65,6 +65,9 @@ class Scripted:
         try:
             await self._pass(target)
             yield Events(wire=b"from ")
+            if target.id == "breaks":
+                await asyncio.sleep(0.1)
+                raise UpstreamUnavailable("it broke off")
             yield Events(wire=target.id.encode())
             yield Events(wire=b"", usage=USAGE)
         finally:

@@ -169,3 +169,16 @@ async def test_a_wait_past_the_deadline_is_not_begun(call: Call) -> None:
         await asked(world, within(call, 1.0), ONE)
     assert time.monotonic() - began_s < 0.5
     assert (failed.value.retry_after_s, limited.n_asked) == (3, 1)
+
+
+@pytest.mark.parametrize(("seconds", "n_failed"), [(0.05, 0), (None, 1)])
+async def test_a_callers_patience_is_no_fault_of_the_target(seconds: float | None, n_failed: int) -> None:
+    """A stream that breaks off counts as its failure, one whose deadline came does not."""
+    world = World()
+    call = asking(stream=True)
+    streamed = await world.chain.stream(call if seconds is None else within(call, seconds), plan(target("breaks")))
+    with pytest.raises(UpstreamUnavailable if seconds is None else DeadlineExceeded):
+        async for _ in streamed.pieces:
+            pass
+    fare = world.traffic.fare_of("breaks")
+    assert (fare.n_running, fare.n_calls, fare.n_failed) == (0, 1, n_failed)
