@@ -10,7 +10,6 @@ import contextlib
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -18,13 +17,11 @@ import msgspec
 import psycopg
 from sqlalchemy.engine import make_url
 
-from api import idempotency_drivers
-from raw_http import Answer, connected, exchange
+from api import idempotency_drivers, overload_drivers
+from raw_http import Answer, exchange
 from server import RunningServer
 from upstream import API_KEY, Script, Upstream, answers, fails, hangs
 
-MAX_CONCURRENT_REQUESTS = 8
-MAX_CONNECTIONS = MAX_CONCURRENT_REQUESTS + 1
 MESSAGES = [{"role": "user", "content": "ping"}]
 NOBODY = "0" * 32
 
@@ -170,35 +167,6 @@ def _all_targets_failed(to: Faulty) -> Answer:
     return to.http("POST", "/v1/chat/completions", json={"model": "chained", "messages": MESSAGES})
 
 
-def _full_house(to: Faulty) -> Answer:
-    """Every connection is at work: an upload that is under way, and calls that the vendor lets wait."""
-    to.upstream.on("busy", hangs)
-    body = b'{"model":"busy","messages":[{"role":"user","content":"x"}]}'
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer {to.key}\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-
-    upload = (
-        f"POST /v1/files HTTP/1.1\r\nauthorization: Bearer {to.key}\r\ncontent-length: 100\r\n"
-        "content-type: multipart/form-data; boundary=x\r\nexpect: 100-continue\r\n\r\n"
-    )
-
-    async def fill() -> Answer:
-        async with contextlib.AsyncExitStack() as stack:
-            one = await stack.enter_async_context(connected(to.server.port))
-            await one.send(upload.encode())
-            assert (await one.answer()).status == 100
-            for _ in range(MAX_CONCURRENT_REQUESTS):
-                one = await stack.enter_async_context(connected(to.server.port))
-                await one.send(head.encode() + body)
-            await asyncio.to_thread(
-                to.upstream.wait_until, lambda: len(to.upstream.to("busy")) == MAX_CONCURRENT_REQUESTS
-            )
-            return await exchange(to.server.port, b"")
-
-    return asyncio.run(fill())
-
-
 def _text(n_bytes: int) -> list[str]:
     return ["x " * 400] * (n_bytes // 800)
 
@@ -213,20 +181,6 @@ def without_database(to: Faulty) -> Iterator[None]:
             yield
         finally:
             maintenance.execute(f'alter database "{to.database}" with allow_connections true')
-
-
-def _overloaded(to: Faulty) -> Answer:
-    """All places of the server are taken by calls that the vendor lets wait."""
-    to.upstream.on("kind", hangs)
-    n_before = len(to.upstream.to("kind"))
-    with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as pool:
-        for _ in range(MAX_CONCURRENT_REQUESTS):
-            pool.submit(to.http, "POST", "/v1/chat/completions", content=CHAT)
-        to.upstream.wait_until(lambda: len(to.upstream.to("kind")) == n_before + MAX_CONCURRENT_REQUESTS)
-        answer = to.http("POST", "/v1/chat/completions", content=CHAT)
-        to.upstream.release()
-    to.upstream.reset()
-    return answer
 
 
 def _upload(to: Faulty, n_bytes: int = 4) -> Answer:
@@ -327,7 +281,7 @@ DRIVERS: Mapping[str, Driver] = {
     "upstream_unavailable": lambda to: to.ask("broken", fails(503)),
     "upstream_misconfigured": lambda to: to.ask("refused", fails(401)),
     "circuit_open": _opened,
-    "overloaded": _overloaded,
+    "overloaded": overload_drivers.overloaded,
     "all_targets_failed": _all_targets_failed,
     "local_model_unavailable": lambda to: to.http(
         "POST", "/v1/chat/completions", json={"model": "local", "messages": MESSAGES}
@@ -336,7 +290,7 @@ DRIVERS: Mapping[str, Driver] = {
     "embedder_busy": lambda to: answer_of(
         to.with_models.post("/v1/embeddings", json={"model": "wattos-embed", "input": _text(2 << 20)[:2048]})
     ),
-    "too_many_connections": _full_house,
+    "too_many_connections": overload_drivers.full_house,
     "storage_unavailable": _no_storage,
     "storage_full": _no_room,
     "upstream_timeout": lambda to: to.ask("slow", hangs),

@@ -19,7 +19,8 @@ import app
 import app.errors
 import app.factory
 import plugins.contract.errors as root
-from api.error_drivers import DRIVERS, MAX_CONCURRENT_REQUESTS, MAX_CONNECTIONS, Faulty, models
+from api.error_drivers import DRIVERS, Faulty, models
+from api.overload_drivers import MAX_CONCURRENT_REQUESTS, MAX_CONNECTIONS
 from api.test_third_party_plugins import install
 from app.http.error_table import BY_STATUS, TABLE
 from app.http.refusal import MESSAGES
