@@ -43,6 +43,18 @@ def asking(model: str = "chat", text: str = "", **fields: object) -> dict[str, A
     return {"model": model, "messages": [{"role": "user", "content": text or uuid4().hex}], **KEEP, **fields}
 
 
+def body_of(wire: str, *, stream: bool = False, **fields: object) -> dict[str, Any]:
+    """A request of one of the three wires."""
+    body = asking("claude" if wire == "claude" else "chat", stream=stream, max_tokens=50, **fields)
+    if wire == "completions":
+        body["prompt"] = body.pop("messages")[0]["content"]
+    return body
+
+
+def path_of(wire: str) -> str:
+    return PATHS["messages" if wire == "claude" else wire]
+
+
 def entries(url: str) -> dict[str, Any]:
     """`tests/gateway.py`'s aliases, and: `kept`, whose answers are given again unasked; `brief`, for a second; `apart`,
     to each user alone; `never`; `claude`, on Anthropic's wire; `seamed`, where a second target may go on."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from cached_world import Cached, running_cached
 from gateway import Gateway, running_gateway
 
 
@@ -35,3 +36,16 @@ def gateway(shared_gateway: Gateway) -> Iterator[Gateway]:
     shared_gateway.upstream.reset()
     yield shared_gateway
     shared_gateway.close_clients()
+
+
+@pytest.fixture(scope="session")
+def shared_cached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cached]:
+    with running_cached(tmp_path_factory.mktemp("cached")) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def cached(shared_cached: Cached) -> Cached:
+    """A gateway whose aliases are about giving answers again."""
+    shared_cached.upstream.reset()
+    return shared_cached
