@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from pgvector import HalfVector
-from sqlalchemy import ColumnElement, FromClause, Integer, Row, Subquery, and_, func, literal_column, select, true
+from sqlalchemy import ColumnElement, FromClause, Integer, Subquery, and_, func, literal, literal_column, select, true
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -93,8 +93,8 @@ async def sharing_words(
     weights = select(*(_rarity(has[word]).label(f"weight_{i}") for i, word in enumerate(words))).cte()
     weight = {word: weights.c[f"weight_{i}"] for i, word in enumerate(words)}
     shares = [
-        sum((weight[word] * has[word].cast(Integer) for word in question), literal_column("0.0"))
-        / sum((weight[word] for word in question), literal_column("0.0"))
+        sum((weight[word] * has[word].cast(Integer) for word in question), literal(0.0))
+        / sum((weight[word] for word in question), literal(0.0))
         for question in questions
         if question
     ]
@@ -158,7 +158,7 @@ def _places(tenant_id: UUID, store_ids: Sequence[UUID]) -> Subquery:
     )
 
 
-def _hit(row: Row[Any], score: float) -> Hit:
+def _hit(row: Any, score: float) -> Hit:
     passage = Passage(
         file_id=encode_id("file", row.file_id),
         filename=row.filename,
