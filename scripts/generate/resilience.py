@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from faults.matrix.results import (  # noqa: E402  # found by the line above
+    BUSY_LOAD,
     FULL_HOLD_S,
     MAX_ADDED_P99_MS,
     MAX_DEPENDENCY_BACK_S,
@@ -34,7 +35,7 @@ HEAD = """\
 
 COLUMNS = (
     "fault",
-    "calls",
+    "calls (cached)",
     "failed",
     "p99 ms",
     "during",
@@ -72,12 +73,19 @@ def told(results: Results) -> Iterator[str]:
     yield (
         "Two replicas on one PostgreSQL and one Valkey, two targets behind one alias; limits and a budget are set, a"
         f" fifth asks for the cache. {results.n_callers} callers, {results.per_s:g} calls a second in all,"
-        f" half of them streams; each fault for {results.hold_s:g} s. {results.made_at}, {results.n_cores} cores,"
-        f" Python {results.python}. **{n_met} of {len(results.rows)} meet all bars.**"
+        f" half of them streams; each fault for {results.hold_s:g} s. {results.made_at}, {results.n_cores} cores"
+        f" (load before {results.load_before:g}), Python {results.python}."
+        f" **{n_met} of {len(results.rows)} meet all bars.**"
     )
     if results.hold_s < FULL_HOLD_S:
         yield ""
-        yield f"A short run: the bars are for {FULL_HOLD_S:g} s."
+        yield (
+            f"A short run: the bars are for {FULL_HOLD_S:g} s. In seconds the one probe of a target that hangs is among"
+            " the slowest hundredth."
+        )
+    if results.load_before > BUSY_LOAD:
+        yield ""
+        yield "The machine had other work: times say little."
     yield ""
     yield "| " + " | ".join(COLUMNS) + " |"
     yield "|---|" + "---:|" * (len(COLUMNS) - 2) + "---|"
@@ -97,7 +105,7 @@ def told(results: Results) -> Iterator[str]:
     yield (
         f"- **memory**: the largest resident set of a replica since, by its largest before: bar {MAX_MEMORY_RATIO:g}."
         f" **log**: bar {MAX_LOG_BYTES:,.0f} B. **breakers open**: seconds until each replica shows an open breaker"
-        " in its metrics, looked at twice a second."
+        " in its metrics, looked at twice a second; Valkey is left alone after its first failure, before one opens."
     )
     yield (
         "- **used again after**: seconds from when it answers by itself until every replica has used it, without a"
@@ -118,7 +126,7 @@ def _line(row: Row, results: Results) -> str:
     back = ", ".join(f"{what} {'never' if s is None else f'{s:.1f}'}" for what, s in row.back_s.items())
     cells = (
         row.fault,
-        str(row.n_calls),
+        f"{row.n_calls} ({row.n_cached})",
         str(row.n_failed) + (f" ({row.n_cut})" if row.n_cut else ""),
         f"{row.p99_before_ms:.0f}",
         f"{row.p99_during_ms:.0f}",

@@ -55,10 +55,10 @@ def told(row: Row, timing: Timing) -> str:
     back = ", ".join(f"{what} {'never' if s is None else f'{s:.1f} s'}" for what, s in row.back_s.items())
     missed = misses(row, timing.reset_timeout_s)
     return (
-        f"{'FAIL' if missed else 'ok  '} {row.fault}: {row.n_calls} calls, {row.n_failed} failed {row.failures or ''},"
-        f" p99 {row.p99_before_ms:.0f} → {row.p99_during_ms:.0f} ms (slowest {row.slowest_ms:.0f}), memory"
-        f" × {row.memory_ratio:.2f}, {row.log_bytes_per_call:.0f} B of log a call, open after {row.opened_s} s,"
-        f" back: {back}" + "".join(f"\n     {one}" for one in missed)
+        f"{'FAIL' if missed else 'ok  '} {row.fault}: {row.n_calls} calls ({row.n_cached} cached),"
+        f" {row.n_failed} failed {row.failures or ''}, p99 {row.p99_before_ms:.0f} → {row.p99_during_ms:.0f} ms"
+        f" (slowest {row.slowest_ms:.0f}), memory × {row.memory_ratio:.2f}, {row.log_bytes_per_call:.0f} B of log"
+        f" a call, open after {row.opened_s} s, back: {back}" + "".join(f"\n     {one}" for one in missed)
     )
 
 
@@ -71,7 +71,7 @@ def main() -> int:
     faults = [fault for fault in ALL if chosen.only.lower() in fault.name.lower()]
     if not faults:
         reading.error("there is no such fault; there are: " + "; ".join(fault.name for fault in ALL))
-    timing = timing_of(chosen.hold)
+    timing, load_before = timing_of(chosen.hold), round(os.getloadavg()[0], 2)
     rows = asyncio.run(run(faults, timing))
     results = Results(
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -81,6 +81,7 @@ def main() -> int:
         n_callers=N_CALLERS,
         per_s=N_CALLERS / PERIOD_S,
         n_cores=os.cpu_count() or 1,
+        load_before=load_before,
         python=platform.python_version(),
         rows=rows,
     )

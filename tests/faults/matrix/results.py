@@ -12,6 +12,9 @@ MAX_DEPENDENCY_BACK_S = 10.0
 """Until a dependency is used again. This and those above: issue 7."""
 TARGET_BACK_AFTER_RESET_S = 5.0
 """Until the first target is used again: so long after the breaker's reset time. Issue 7."""
+BUSY_LOAD = 0.5
+"""Other work from which on the times say little: the bench's own bound."""
+
 FULL_HOLD_S = 60.0
 """A run with shorter faults only shows that the matrix works."""
 
@@ -22,6 +25,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     fault: str
     n_calls: int
     """From the moment the fault began until all that was broken was used again."""
+    n_cached: int
+    """Of these, answered from the cache: it was in use."""
     failures: dict[str, int]
     """Calls that a healthy path could have served and that failed, by how."""
     n_cut: int
@@ -60,6 +65,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     per_s: float
     """Calls a second in all."""
     n_cores: int
+    load_before: float
+    """Of the last minute, when the run began: what other work there was, in cores."""
     python: str
     rows: list[Row]
 

@@ -87,6 +87,7 @@ async def ridden_out(world: World, fault: Fault, timing: Timing) -> Row:
     return Row(
         fault=fault.name,
         n_calls=len(since),
+        n_cached=sum(one.is_cached for one in since),
         failures=dict(Counter(one.failure for one in since if one.failure and not one.was_cut)),
         n_cut=sum(one.was_cut for one in since),
         p99_before_ms=round(p99_ms(before), 1),
