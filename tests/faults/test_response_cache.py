@@ -48,17 +48,24 @@ def until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_replica_gives_again_what_the_other_was_answered(pair: Pair, stream: bool) -> None:
-    """To the byte, with what it saved; not to another tenant."""
+    """To the byte, with what it saved; not to another tenant. Valkey is not waited for: one that took longer than its
+    100 ms, on a busy machine or before the first beat, is left alone for a second."""
     one, other, _ = pair
     one.upstream.on("gpt", answers("Hello world " * 1000, chunks=50))
-    key, theirs = one.key, one.server.make_key("theirs")
-    body = asking(stream=stream)
-    first = one.post(body, key=key)
-    second = other.post(body, key=key)
-    assert (first.headers["x-wattos-cache"], second.headers["x-wattos-cache"]) == ("miss", "hit")
-    assert second.content == first.content
-    assert int(second.headers["x-wattos-saved-nusd"]) > 0
-    assert state(other, body, theirs) == "miss"
+    theirs = one.server.make_key("theirs")
+
+    def is_shared() -> bool:
+        body = asking(stream=stream)
+        first, second = one.post(body), other.post(body, key=one.key)
+        assert first.headers["x-wattos-cache"] == "miss"
+        assert state(other, body, theirs) == "miss"
+        if second.headers["x-wattos-cache"] == "miss":
+            return False
+        assert second.content == first.content
+        assert int(second.headers["x-wattos-saved-nusd"]) > 0
+        return True
+
+    until(is_shared)
 
 
 def test_without_valkey_each_gives_its_own_again_and_nobody_fails(pair: Pair) -> None:
