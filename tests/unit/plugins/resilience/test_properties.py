@@ -233,3 +233,16 @@ def test_a_budget_is_used_in_full_and_comes_back(n_calls: int) -> None:
         n_granted = sum(budget.take(0.0) for _ in range(n_calls + MIN_RETRIES))
         assert n_granted == max(MIN_RETRIES, int(0.2 * n_calls))
         clock.now_s += WINDOW_S + 1
+
+
+@pytest.mark.requirement("RES-2")
+@pytest.mark.parametrize("wait_s", [0.0, 30.0])
+def test_a_retry_counts_until_a_minute_after_it_was_sent(wait_s: float) -> None:
+    """Not after it was granted: those that wait come later, and must not meet as many new ones."""
+    clock = FakeClock(1_000.875)
+    budget = RetryBudget(0.2, clock)
+    assert all(budget.take(wait_s) for _ in range(MIN_RETRIES))
+    clock.now_s += wait_s + WINDOW_S - 0.125
+    assert not budget.take(0.0)
+    clock.now_s += 1.125
+    assert budget.take(0.0)
