@@ -3,53 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
 from plugins.contract.errors import RetryableError
-from plugins.contract.principal import Identity, Principal
-from plugins.contract.remembered import PATIENCE_S, Remembered
+from plugins.contract.principal import Identity
+from unit.plugins.contract.remembered_world import RECORD, REVOKED, Feed, cached
 from unit.plugins.harness import FakeClock, FakeIdentityLookup, eventually
-
-RECORD = Identity(principal=Principal(tenant_id=None))
-REVOKED = Identity(principal=Principal(tenant_id=None), revoked=True)
-
-
-class Feed:
-    """A `ChangeFeed` that was heard from `since_s` to `until_s`."""
-
-    def __init__(self) -> None:
-        self.since_s = float("inf")
-        self.until_s = float("-inf")
-        self.left_alone_until_s = float("-inf")
-        self.tell: Callable[[bytes], None] = lambda handle: None
-
-    def subscribe(self, on_change: Callable[[bytes], None]) -> None:
-        self.tell = on_change
-
-    def vouched_until(self, asked_at_s: float) -> float:
-        return max(asked_at_s, self.until_s) if asked_at_s >= self.since_s else asked_at_s
-
-
-def cached(
-    lookup: FakeIdentityLookup,
-    clock: FakeClock,
-    *,
-    feed: Feed | None = None,
-    max_entries: int = 100,
-    timeout_s: float = 5.0,
-    max_stale_s: float = 0.0,
-) -> Remembered[Identity]:
-    return Remembered(
-        lookup.find,
-        feed or Feed(),
-        max_age_s=1.0,
-        max_stale_s=max_stale_s,
-        max_entries=max_entries,
-        timeout_s=timeout_s,
-        clock=clock,
-    )
 
 
 async def test_a_key_is_looked_up_once_a_second() -> None:
@@ -251,106 +211,3 @@ async def test_a_change_told_while_it_is_asked_for_is_not_overwritten_by_the_old
     lookup.gate.set()
     assert await early is RECORD
     assert await keys.find(b"a") is REVOKED
-
-
-async def test_what_is_known_outlives_the_database_for_a_while() -> None:
-    """Known credentials are taken for `max_stale_s` more; unknown ones are not; and nobody waits for it each time."""
-    lookup, clock = FakeIdentityLookup({b"a": RECORD}), FakeClock()
-    keys = cached(lookup, clock, max_stale_s=300.0)
-    await keys.find(b"a")
-    lookup.failing = RetryableError("away")
-    for _ in range(290):
-        clock.now_s += 1
-        assert await keys.find(b"a") is RECORD
-        with pytest.raises(RetryableError):
-            await keys.find(b"b")
-    clock.now_s += 11
-    with pytest.raises(RetryableError):
-        await keys.find(b"a")
-    lookup.failing = None
-    assert await keys.find(b"a") is RECORD
-
-
-async def test_a_slow_database_keeps_nobody_waiting_for_what_is_known() -> None:
-    """A fifth of a second the first, then not at all for a second."""
-    lookup, clock = FakeIdentityLookup({b"a": RECORD}), FakeClock()
-    keys = cached(lookup, clock, max_stale_s=300.0)
-    await keys.find(b"a")
-    lookup.gate = asyncio.Event()
-    clock.now_s += 2
-    before_s = asyncio.get_running_loop().time()
-    for _ in range(100):
-        assert await keys.find(b"a") is RECORD
-    assert asyncio.get_running_loop().time() - before_s < 1
-    await keys.close()
-
-
-async def test_an_old_question_that_is_answered_at_last_shuts_nobody_out() -> None:
-    """As when a frozen database goes on: the late answer stands in, though it is too old to be taken for a new one."""
-    lookup, clock = FakeIdentityLookup({b"a": RECORD}), FakeClock()
-    keys = cached(lookup, clock, max_stale_s=300.0)
-    await keys.find(b"a")
-    lookup.gate = frozen = asyncio.Event()
-    clock.now_s += 2
-    assert await keys.find(b"a") is RECORD
-    clock.now_s += 2
-    late = asyncio.create_task(keys.find(b"a"))
-    await asyncio.sleep(0)
-    lookup.gate = asyncio.Event()  # for the next question, which is as slow
-    frozen.set()
-    assert await late is RECORD
-    await keys.close()
-
-
-async def test_an_outage_keeps_no_call_of_a_busy_key_waiting() -> None:
-    """But the first: the database is asked twice a second meanwhile, and what it says counts from the next call on."""
-    lookup, clock = FakeIdentityLookup({b"a": RECORD}), FakeClock()
-    keys = cached(lookup, clock, max_stale_s=300.0)
-    await keys.find(b"a")
-    clock.now_s += 2
-    lookup.failing = RetryableError("away")
-    assert await keys.find(b"a") is RECORD
-    lookup.gate, n_asked = asyncio.Event(), len(lookup.asked)
-    before_s = asyncio.get_running_loop().time()
-    for _ in range(40):
-        clock.now_s += 0.25
-        assert await keys.find(b"a") is RECORD
-        await asyncio.sleep(0)
-    assert asyncio.get_running_loop().time() - before_s < PATIENCE_S
-    assert len(lookup.asked) == n_asked + 1, "one question at a time, however long it takes"
-    lookup.gate.set()
-    lookup.gate, lookup.failing, lookup.records = None, None, {b"a": REVOKED}
-    await eventually(lambda: not keys._flights)
-    clock.now_s += 0.5
-    assert await keys.find(b"a") is RECORD
-    await eventually(lambda: not keys._flights)
-    assert await keys.find(b"a") is REVOKED
-
-
-async def test_a_revoked_answer_is_not_served_when_the_database_goes_away() -> None:
-    """It was told that it changed: then what was known is known to be wrong."""
-    lookup, clock, feed = FakeIdentityLookup({b"a": RECORD}), FakeClock(), Feed()
-    keys = cached(lookup, clock, feed=feed, max_stale_s=300.0)
-    await keys.find(b"a")
-    feed.tell(b"a")
-    lookup.failing = RetryableError("away")
-    with pytest.raises(RetryableError):
-        await keys.find(b"a")
-
-
-async def test_a_database_that_was_asked_in_vain_is_waited_for_once() -> None:
-    """By whichever of all that remember: a request that asks several of them waits as long as for one."""
-    clock, feed = FakeClock(), Feed()
-    lookups = [FakeIdentityLookup({b"a": RECORD}) for _ in range(4)]
-    rooms = [cached(lookup, clock, feed=feed, max_stale_s=300) for lookup in lookups]
-    for room in rooms:
-        assert await room.find(b"a") is RECORD
-    clock.now_s += 2
-    for lookup in lookups:
-        lookup.gate = asyncio.Event()
-    began_s = asyncio.get_running_loop().time()
-    for room in rooms:
-        assert await room.find(b"a") is RECORD
-    assert asyncio.get_running_loop().time() - began_s < 2 * PATIENCE_S
-    for room in rooms:
-        await room.close()

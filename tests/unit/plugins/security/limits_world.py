@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Sequence
 from typing import Any, cast
 
 import valkey.asyncio
@@ -93,3 +94,39 @@ class Replica:
     def release(self, share: Share) -> None:
         assert isinstance(share, Slots)
         share.give_back()
+
+
+class World:
+    """Replicas on one Valkey, beating together."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.clock = FakeClock()
+        self.replicas: list[Replica] = []
+
+    async def beats(self, seconds: float = 0.25) -> None:
+        until_s = self.clock.now_s + seconds
+        while self.clock.now_s < until_s:
+            self.clock.now_s += 0.25
+            for replica in self.replicas:
+                await replica.beat()
+
+    async def join(self, *names: str) -> list[Replica]:
+        made = [Replica(self.state, self.clock, name) for name in names]
+        self.replicas += made
+        await self.beats(3.0)
+        return made
+
+    async def wait(self, replica: Replica, needs: list[tuple[Share, int]]) -> Share | None:
+        """As a request does, while beats go on. It waits in real time, of which the clock makes twice as much."""
+        waiting = asyncio.create_task(_of(replica.leases.wait_for_room(needs)))
+        while not waiting.done():
+            await asyncio.sleep(0.01)
+            for one in self.replicas:
+                await one.leases.turn()
+            self.clock.now_s += 0.02
+        return await waiting
+
+
+async def _of(awaitable: Awaitable[Share | None]) -> Share | None:
+    return await awaitable

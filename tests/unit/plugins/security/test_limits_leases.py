@@ -2,55 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 
 import pytest
 
 from plugins.security.limits.leases import Leases
 from plugins.security.limits.share import Share, Tally
 from unit.plugins.harness import FakeClock
-from unit.plugins.security.limits_world import EPOCH_MS, Replica, State
+from unit.plugins.security.limits_world import EPOCH_MS, Replica, State, World
 from valkey_server import ValkeyServer
 
 pytestmark = pytest.mark.requirement("SEC-1")
-
-
-class World:
-    """Replicas on one Valkey, beating together."""
-
-    def __init__(self, state: State) -> None:
-        self.state = state
-        self.clock = FakeClock()
-        self.replicas: list[Replica] = []
-
-    async def beats(self, seconds: float = 0.25) -> None:
-        until_s = self.clock.now_s + seconds
-        while self.clock.now_s < until_s:
-            self.clock.now_s += 0.25
-            for replica in self.replicas:
-                await replica.beat()
-
-    async def join(self, *names: str) -> list[Replica]:
-        made = [Replica(self.state, self.clock, name) for name in names]
-        self.replicas += made
-        await self.beats(3.0)
-        return made
-
-    async def wait(self, replica: Replica, needs: list[tuple[Share, int]]) -> Share | None:
-        """As a request does, while beats go on. It waits in real time, of which the clock makes twice as much."""
-        waiting = asyncio.create_task(_of(replica.leases.wait_for_room(needs)))
-        while not waiting.done():
-            await asyncio.sleep(0.01)
-            for one in self.replicas:
-                await one.leases.turn()
-            self.clock.now_s += 0.02
-        return await waiting
-
-
-async def _of(awaitable: Awaitable[Share | None]) -> Share | None:
-    return await awaitable
 
 
 @pytest.fixture
