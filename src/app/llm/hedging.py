@@ -192,8 +192,10 @@ async def race(legs: list[Leg[T]], after_s: float, second: Callable[[], Leg[T] |
         while running:
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             ended = [leg for leg in legs if leg.task in done]
-            if (decided := next((leg for leg in ended if leg.decides), None)) is not None:
-                return decided
+            for leg in ended:
+                # What the second one refuses, the first, which is only slow, may still answer.
+                if leg.decides and (leg is legs[0] or leg.has_won or not running):
+                    return leg
             counts = next((leg for leg in reversed(ended) if not leg.is_refused), counts)
     except BaseException:
         for leg in legs:

@@ -87,6 +87,9 @@ class Walk:
 
     async def _place_at(self, full: tuple[Target, ...], attempts: Attempts) -> tuple[Target, Place]:
         """Raises: Overloaded, or AllTargetsFailed where others failed before."""
+        for target in full:  # a place that came free while others were asked
+            if (place := self._places.take(target)) is not None:
+                return target, place
         found = await self._places.wait(full)
         if found is not None:
             return found

@@ -76,6 +76,8 @@ class Breaker:
         self._probing_since_s: float | None = None
         self._term = 0
         """Grows with each transition and each probe: an outcome counts only in the term in which its call began."""
+        self._turned = 0
+        """The term of the last transition."""
 
     @property
     def status(self) -> BreakerStatus:
@@ -117,7 +119,9 @@ class Breaker:
 
     def settle(self, term: int, exc: BaseException | None = None) -> None:
         """How a call ended. Only a RetryableError that is none of `REFUSALS` is the dependency's failure."""
-        if term != self._term:
+        # Of a probe that another one has followed the failure is old news; that it was answered is not.
+        is_late_answer = exc is None and self.state == "half_open" and term > self._turned
+        if term != self._term and not is_late_answer:
             return
         if exc is None:
             self._succeeded_at_s = self._clock()
@@ -233,6 +237,7 @@ class Breaker:
     def _begin_term(self) -> None:
         self.state = self.forced or _STATES[self._context.state]
         self._term += 1
+        self._turned = self._term
         self._probing_since_s = None
 
     def _tell(self, cause: Cause) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import random
 import time
@@ -20,6 +21,8 @@ from plugins.contract.errors import RetryableError
 from plugins.contract.ports import SharedState
 from plugins.resilience.breaker import Breaker
 from plugins.resilience.circuits import Circuits
+
+logger = logging.getLogger("resilience")
 
 PREFIX: Final = "{wattos:breakers}"
 EVERY_S: Final = 1.0
@@ -116,8 +119,11 @@ class Sharing:
         """Until cancelled."""
         while True:
             # Valkey is away: its health check says so, and the next exchange tells all that is not told yet.
-            with contextlib.suppress(RetryableError):
-                await self.exchange()
+            try:
+                with contextlib.suppress(RetryableError):
+                    await self.exchange()
+            except Exception:  # a bug must not end the sharing for good
+                logger.exception("breakers cannot be shared")
             await self._sleep(EVERY_S * (1 + JITTER * (2 * self._uniform() - 1)))
 
     async def exchange(self) -> None:
@@ -160,7 +166,11 @@ class Sharing:
             return None
         if breaker.state == "open" and breaker.open_until_s > self._clock():
             return Record(at_ms, "open", round(breaker.open_until_s * 1000 + ahead_ms))
-        if breaker.state == "closed" and self._records[_SETTLED].get(breaker.name, _NEVER).value == "open":
+        recorded = self._records[_SETTLED].get(breaker.name, _NEVER).value
+        # An operator's reset is told in any case: somebody may be half-open, of which there is no record.
+        since_s = self._clock() - breaker.policy.reset_timeout_s
+        is_reset = breaker.settled_at_s == breaker.forced_at_s and breaker.forced_at_s > since_s
+        if breaker.state == "closed" and (is_reset or recorded == "open"):
             # Kept as long as any opening of before could still be told.
             return Record(at_ms, "closed", at_ms + round(breaker.policy.reset_timeout_s * 1000))
         return None

@@ -150,15 +150,31 @@ async def test_the_walk_goes_on_when_both_fail(call: Call) -> None:
         await asked(world, call, ONE, TWO)
 
 
-async def test_a_request_that_is_wrong_ends_both(call: Call) -> None:
-    """No other target would mend it."""
-    world = World(one=(slow := hangs()), two=Behaviour(failing=InvalidRequest("wrong")))
+async def test_what_the_second_refuses_the_first_may_still_answer(call: Call) -> None:
+    """Its context may be shorter, its policy narrower: the first is slow, and well."""
+    gate = asyncio.Event()
+    world = World(one=Behaviour(gate=gate), two=(second := Behaviour(failing=InvalidRequest("wrong"))))
     world.slow_from("one", 5.0)
+    answering = asyncio.create_task(asked(world, call, ONE, TWO))
+    await eventually(lambda: bool(second.n_asked))
+    await asyncio.sleep(0.02)
+    gate.set()
+    assert await answering == "one"
+    assert [told[1] for told in world.told()] == ["ok", "invalid_request"]
+
+
+async def test_a_request_that_the_first_refuses_ends_both(call: Call) -> None:
+    """No other target would mend it."""
+    gate = asyncio.Event()
+    world = World(one=Behaviour(gate=gate, failing=InvalidRequest("wrong")), two=(second := hangs()))
+    world.slow_from("one", 5.0)
+    answering = asyncio.create_task(asked(world, call, ONE, TWO))
+    await eventually(lambda: bool(second.n_asked))
+    gate.set()
     with pytest.raises(InvalidRequest):
-        await asked(world, call, ONE, TWO)
-    await asyncio.sleep(0)
-    assert slow.n_left == 1
-    assert [told[1] for told in world.told()] == ["invalid_request", "invalid_request"]
+        await answering
+    await world.chain.settle()
+    assert second.n_left == 1
 
 
 async def test_whoever_leaves_ends_both_legs(call: Call) -> None:

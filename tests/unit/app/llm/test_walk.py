@@ -19,6 +19,7 @@ from plugins.resilience.config import ResilienceSettings
 from plugins.resilience.guard import ResilientGuard
 from unit.app.llm.scripted import Behaviour, Book, World, asked, target, within
 from unit.app.llm.support import asking, embedding, plan
+from unit.plugins.harness import eventually
 
 ONE, TWO = target("one", max_calls=1), target("two", max_calls=1)
 
@@ -80,6 +81,19 @@ async def test_one_that_is_full_is_waited_for_after_the_others_failed(call: Call
     answering = asyncio.create_task(asked(world, call, ONE, TWO))
     await asyncio.sleep(0.01)
     place.release()
+    assert await answering == "one"
+
+
+async def test_a_place_that_came_free_while_another_was_asked_is_taken(call: Call) -> None:
+    """Nobody waited then, so nobody was told."""
+    gate = asyncio.Event()
+    world = World(two=(second := Behaviour(gate=gate, failing=UpstreamUnavailable("away"))))
+    place = world.places.take(ONE)
+    assert place is not None
+    answering = asyncio.create_task(asked(world, call, ONE, TWO))
+    await eventually(lambda: bool(second.n_asked))
+    place.release()
+    gate.set()
     assert await answering == "one"
 
 

@@ -220,6 +220,25 @@ async def test_a_probe_that_hangs_gives_way_to_another_after_a_reset_timeout() -
     assert circuit.breaker.state == "closed"
 
 
+async def test_a_probe_that_is_slower_than_the_reset_timeout_closes_all_the_same() -> None:
+    """A target whose answers take longer than that would never be called again, however well it is."""
+    circuit = Circuit()
+    await circuit.open()
+    circuit.clock.now_s += 60
+    gates = [asyncio.Event(), asyncio.Event()]
+    first = circuit.probe(gates[0], lambda: _answer("first"))
+    await eventually(lambda: circuit.breaker.state == "half_open")
+    circuit.clock.now_s += 60
+    second = circuit.probe(gates[1], lambda: _answer("second"))
+    await asyncio.sleep(0)
+    gates[0].set()
+    assert await first == "first"
+    assert circuit.breaker.state == "closed"
+    gates[1].set()
+    assert await second == "second"
+    assert circuit.breaker.state == "closed"
+
+
 async def test_outcomes_of_calls_from_before_the_opening_count_for_nothing() -> None:
     """A slow success from before does not close, nor do slow failures reopen."""
     circuit = Circuit()

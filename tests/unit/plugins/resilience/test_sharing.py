@@ -156,6 +156,20 @@ async def test_a_reset_closes_what_opened_elsewhere(pair: Pair) -> None:
     assert (pair.one.shown("x/a"), pair.two.shown("x/a")) == (("closed", None), ("closed", None))
 
 
+async def test_a_reset_reaches_one_that_waits_for_its_probe(pair: Pair) -> None:
+    """Its opening is over, so no record of it is left."""
+    await pair.one.open("x/a")
+    for replica in pair.all:
+        replica.clock.now_s += RESET_S + 1
+    breaker = pair.one.circuits.of("x/a")
+    breaker.admit()
+    assert breaker.state == "half_open"
+    await pair.exchange()
+    pair.two.circuits.reset("x/a")
+    await pair.exchange()
+    assert breaker.state == "closed"
+
+
 async def test_dependencies_of_each_process_are_its_own(pair: Pair) -> None:
     """That one replica cannot reach PostgreSQL says nothing of the other."""
     await pair.one.open("postgres")
