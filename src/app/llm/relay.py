@@ -165,8 +165,9 @@ def _marked(opened: Opened) -> Opened:
         shown: list[bytes] = []
         for data in payloads(piece.wire):
             body = msgspec.json.decode(data, type=dict[str, Any])
-            deltas: list[dict[str, Any]] = [choice.get("delta") or {} for choice in body.get("choices") or ()]
-            if not (shown or first) and not any(delta.get("content") for delta in deltas):
+            choices: list[dict[str, Any]] = body.get("choices") or []
+            deltas: list[dict[str, Any]] = [choice.get("delta") or {} for choice in choices]
+            if not (shown or first) and not any(map(_says_something, choices)):
                 continue
             if not (shown or first):
                 body[SEAM] = {"target": opened.target.id}
@@ -176,3 +177,9 @@ def _marked(opened: Opened) -> Opened:
         if shown or piece.usage:
             first.append(msgspec.structs.replace(piece, wire=b"".join(shown)))
     return msgspec.structs.replace(opened, first=first)
+
+
+def _says_something(choice: dict[str, Any]) -> bool:
+    """More than that an answer begins."""
+    delta: dict[str, Any] = choice.get("delta") or {}
+    return bool(choice.get("finish_reason")) or any(value for name, value in delta.items() if name != "role")

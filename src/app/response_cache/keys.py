@@ -36,7 +36,7 @@ def canonical(fields: Mapping[str, msgspec.Raw]) -> bytes | None:
         return None
     try:
         return _encoder.encode(_decoder.decode(msgspec.json.encode(kept)))
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, ArithmeticError):  # the last: a number that no Decimal is
         return None
 
 

@@ -67,8 +67,8 @@ _messages = msgspec.json.Decoder(_Message)
 _events = msgspec.json.Decoder(_Event)
 
 
-def may_be_kept(endpoint: Endpoint, body: bytes) -> bool:
-    """Of a whole answer."""
+def may_be_kept(endpoint: Endpoint, body: bytes, n: int) -> bool:
+    """Of a whole answer, which has `n` choices."""
     if len(body) > MAX_ANSWER_BYTES:
         return False
     try:
@@ -78,7 +78,7 @@ def may_be_kept(endpoint: Endpoint, body: bytes) -> bool:
         choices = _completions.decode(body).choices
     except (msgspec.DecodeError, RecursionError):
         return False
-    return bool(choices) and all(c.finish_reason in ENDED_WELL and not c.calls_tool for c in choices)
+    return len(choices) >= n and all(c.finish_reason in ENDED_WELL and not c.calls_tool for c in choices)
 
 
 class _OfCompletion:
@@ -86,7 +86,8 @@ class _OfCompletion:
 
     usage: Usage | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, n: int) -> None:
+        self._n = n
         self._begun: set[int] = set()
         self._ended: set[int] = set()
 
@@ -102,7 +103,7 @@ class _OfCompletion:
 
     @property
     def is_good(self) -> bool:
-        return bool(self._begun) and self._begun == self._ended
+        return len(self._begun) >= self._n and self._begun == self._ended
 
 
 class _OfMessage:
@@ -133,8 +134,9 @@ class _OfMessage:
 class Recording:
     """One stream as it passes. `wires`: its events, but for those that only tell the usage."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._ending = _OfMessage() if endpoint == "messages" else _OfCompletion()
+    def __init__(self, endpoint: Endpoint, n: int) -> None:
+        """`n`: choices that the whole answer has."""
+        self._ending = _OfMessage() if endpoint == "messages" else _OfCompletion(n)
         self._tells_usage = endpoint != "messages"
         self._may_be_kept = True
         self._n_bytes = 0

@@ -12,6 +12,7 @@ from contextlib import aclosing, contextmanager, suppress
 
 import msgspec
 
+from app.llm.accounting import choices_of
 from app.llm.answers import Completed, Streamed
 from app.llm.caching import CachePolicy, CacheWish, agreed
 from app.llm.chain import Chain
@@ -80,7 +81,7 @@ class CachedChain:
             )
         with self._announced(entry):
             done = await self._chain.complete(call, plan)
-            if entry.policy.writes and may_be_kept(call.endpoint, done.reply.body):
+            if entry.policy.writes and may_be_kept(call.endpoint, done.reply.body, choices_of(call)):
                 await self._keep(entry, Kept(done.target.id, done.cost_nusd, done.reply.body))
         return msgspec.structs.replace(done, cache="miss")
 
@@ -114,7 +115,7 @@ class CachedChain:
 
     async def _recorded(self, entry: Entry, call: Call, streamed: Streamed) -> AsyncIterator[Events]:
         """The same stream, kept once it is whole."""
-        recording = Recording(call.endpoint)
+        recording = Recording(call.endpoint, choices_of(call))
         async with aclosing(streamed.pieces):  # type: ignore[type-var]  # an async generator, typed as what it is used as
             async for piece in streamed.pieces:
                 if recording.add(piece) or call.include_usage:

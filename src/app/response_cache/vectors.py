@@ -89,6 +89,8 @@ class CachedEmbedding:
         kept = await self._kept(keys) if policy.reads else [None] * len(keys)
         if (hit := self._hit(call, plan, kept)) is not None:
             return hit
+        if len({one.target for one in kept if one is not None}) > 1:
+            kept = [None] * len(keys)  # of two models: none of them can stand beside the others
         new = [n for n, one in enumerate(kept) if one is None]
         done = await self._chain.embed(_of(call, new), plan)
         if any(one is not None and one.target != done.target.id for one in kept):

@@ -84,7 +84,10 @@ class LayeredCache:
         elif not self._valkey.is_away:
             n_seen = self._drops.n_seen
             found = await self._valkey.get(key)
-            if found is not None and found.fresh_s > 0 and self._taken(key, found, n_seen):
+            now = self._memory.look(key)
+            if now is not None and now is not entry and self._memory.is_fresh(now):
+                value = now.value  # set meanwhile, so newer than what was under way
+            elif found is not None and found.fresh_s > 0 and self._taken(key, found, n_seen):
                 value = found.value
         self._operations.add(1, "get", "miss" if value is None else "hit")
         return value

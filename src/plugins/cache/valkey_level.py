@@ -140,11 +140,10 @@ class ValkeyLevel:
         """`turn`: in which it was made, given back with it. None: it is as new as the tags' last drop."""
         if self.is_away:
             return
-        if len(value) > self._max_entry_bytes or ttl_s <= 0:
-            await self.forget(key)
-            return
-        if not self._has_room:
-            self._operations.add(1, "set", "no_room")
+        is_fit = len(value) <= self._max_entry_bytes and ttl_s > 0
+        if not (is_fit and self._has_room):
+            if is_fit:
+                self._operations.add(1, "set", "no_room")
             await self.forget(key)
             if turn is not None and turn.is_ours:
                 await self.give_back(key, turn)

@@ -6,8 +6,8 @@ A person waits for it: who does not answer soon counts as away, and what was fou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from app.database.engine import Database
@@ -15,7 +15,7 @@ from app.database.errors import DatabaseUnavailable
 from app.errors import ContextTooLong, NotFound
 from app.grounding import Retrieved
 from app.knowledge.retrieval import store
-from app.knowledge.retrieval.model import Found
+from app.knowledge.retrieval.model import Found, Hit
 from app.knowledge.retrieval.words import words_of
 from app.response_cache.questions import KnownQuestions
 from plugins.contract.errors import RetryableError
@@ -27,6 +27,11 @@ DATABASE_PATIENCE_S = 3.0
 """For one connection and one look at an index, which take milliseconds. A frozen server holds its callers for up to
 20 s until the breaker has opened: its driver is slow to give a connection up."""
 
+SEARCH_PATIENCE_S = 10.0
+"""For the search itself, which takes half a second by words in the largest stores measured (24,000 passages), on two
+busy cores."""
+
+T = TypeVar("T")
 Vectors = Sequence[Sequence[float]]
 Embed = Callable[[Sequence[str], Literal["query", "passage"]], Awaitable[Vectors]]
 """Unit vectors, one a text, in order. Raises: RetryableError, in a time that a person waits."""
@@ -43,7 +48,7 @@ class PassageRetriever:
         self._embed = embed
         self._known = known or KnownQuestions(NullCache(), "")
         self._found: Counter = found or NullInstrument()
-        self._left_behind = set[asyncio.Task[None]]()
+        self._left_behind = set[asyncio.Task[Any]]()
 
     async def retrieve(
         self,
@@ -81,18 +86,25 @@ class PassageRetriever:
         Raises: NotFound; ContextTooLong; DatabaseUnavailable.
         """
         wanted = list(dict.fromkeys(store_ids))
-        await self._require(tenant_id, wanted)
+        await self._patiently(self._require(tenant_id, wanted), DATABASE_PATIENCE_S)
         # No connection is held while the embedder works.
         vectors = await self._vectors(tenant_id, questions)
-        async with self._database.tenant(tenant_id) as session:
-            if vectors is None:
-                words = await store.sharing_words(session, tenant_id, wanted, words_of(questions), n=max_results)
-                found = Found(words, "text")
-            else:
-                near = await store.nearest(session, tenant_id, wanted, vectors, n=max_results)
-                found = Found([hit for hit in near if hit.passage.score >= score_threshold], "vector")
+        hits = await self._patiently(self._look(tenant_id, wanted, questions, vectors, max_results), SEARCH_PATIENCE_S)
+        if vectors is None:
+            found = Found(hits, "text")
+        else:
+            found = Found([hit for hit in hits if hit.passage.score >= score_threshold], "vector")
         self._found.add(1, found.mode)
         return found
+
+    async def _look(
+        self, tenant_id: TenantId, store_ids: Sequence[UUID], questions: Sequence[str], vectors: Vectors | None, n: int
+    ) -> list[Hit]:
+        """By words where there are no vectors."""
+        async with self._database.tenant(tenant_id) as session:
+            if vectors is None:
+                return await store.sharing_words(session, tenant_id, store_ids, words_of(questions), n=n)
+            return await store.nearest(session, tenant_id, store_ids, vectors, n=n)
 
     async def _vectors(self, tenant_id: TenantId, questions: Sequence[str]) -> Vectors | None:
         """None while the embedder is away, or busy."""
@@ -103,11 +115,11 @@ class PassageRetriever:
         except RetryableError:
             return None
 
-    async def _require(self, tenant_id: TenantId, store_ids: Sequence[UUID]) -> None:
-        """Raises: NotFound for a store that is not there, or not the tenant's; DatabaseUnavailable."""
-        asking = asyncio.create_task(self._ask(tenant_id, store_ids), name="retrieval: stores")
+    async def _patiently(self, question: Coroutine[Any, Any, T], timeout_s: float) -> T:
+        """Raises: DatabaseUnavailable when it takes longer; what the question raises."""
+        asking = asyncio.create_task(question, name="retrieval")
         try:
-            await asyncio.wait([asking], timeout=DATABASE_PATIENCE_S)
+            await asyncio.wait([asking], timeout=timeout_s)
         except asyncio.CancelledError:
             asking.cancel()
             raise
@@ -117,14 +129,15 @@ class PassageRetriever:
                 asking.add_done_callback(self._forget)
         if not asking.done():
             raise DatabaseUnavailable("the database does not answer: try again")
-        asking.result()
+        return asking.result()
 
-    async def _ask(self, tenant_id: TenantId, store_ids: Sequence[UUID]) -> None:
+    async def _require(self, tenant_id: TenantId, store_ids: Sequence[UUID]) -> None:
+        """Raises: NotFound for a store that is not there, or not the tenant's."""
         async with self._database.tenant(tenant_id) as session:
             if await store.count_stores(session, tenant_id, store_ids) != len(store_ids):
                 raise NotFound("no vector store with this id")
 
-    def _forget(self, asked: asyncio.Task[None]) -> None:
+    def _forget(self, asked: asyncio.Task[Any]) -> None:
         self._left_behind.discard(asked)
         if not asked.cancelled():
             asked.exception()  # seen: it comes too late for whoever asked

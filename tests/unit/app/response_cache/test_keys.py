@@ -55,6 +55,11 @@ def test_numbers_stay_as_they_are_written(one: str, other: str) -> None:
     assert canonical({"a": msgspec.Raw(b"123456789012345678901234567890")}) == b'{"a":123456789012345678901234567890}'
 
 
+def test_a_number_that_cannot_be_read_is_no_key() -> None:
+    """The target may say what is wrong with it."""
+    assert canonical({"a": msgspec.Raw(b'{"b":1e99999999999999999999}')}) is None
+
+
 def test_what_does_not_change_the_answer_is_left_out() -> None:
     assert canonical({name: msgspec.Raw(b'"x"') for name in IRRELEVANT}) == b"{}"
 

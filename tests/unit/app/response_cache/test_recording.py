@@ -23,7 +23,7 @@ def piece(*choices: dict[str, Any], **fields: Any) -> Events:
 
 
 def recorded(*pieces: Events, endpoint: Endpoint = "chat/completions") -> Recording:
-    recording = Recording(endpoint)
+    recording = Recording(endpoint, 1)
     for one in pieces:
         recording.add(one)
     return recording
@@ -38,6 +38,17 @@ def test_a_stream_is_good_when_every_choice_has_ended() -> None:
     assert not recorded().is_good
     assert not recorded(piece(choice(0), choice(1)), ENDED).is_good
     assert recorded(piece(choice(0), choice(1)), piece(choice(1, "length")), ENDED).is_good
+
+
+def test_fewer_choices_than_were_asked_for_are_no_answer() -> None:
+    """The connection may have ended between two of them."""
+    recording = Recording("chat/completions", 2)
+    for one in (SAID, ENDED):
+        recording.add(one)
+    assert not recording.is_good
+    whole = msgspec.json.encode({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]})
+    assert may_be_kept("chat/completions", whole, 1)
+    assert not may_be_kept("chat/completions", whole, 2)
 
 
 @pytest.mark.parametrize(
@@ -106,9 +117,9 @@ def test_a_message_is_good_when_it_stopped_by_itself() -> None:
     ],
 )
 def test_a_whole_answer_is_kept_when_it_ended_well(endpoint: Endpoint, body: object, may: bool) -> None:
-    assert may_be_kept(endpoint, msgspec.json.encode(body)) is may
+    assert may_be_kept(endpoint, msgspec.json.encode(body), 1) is may
 
 
 def test_a_whole_answer_that_is_too_long_is_not_kept() -> None:
     body = {"choices": [{"message": {"content": "x" * MAX_ANSWER_BYTES}, "finish_reason": "stop"}]}
-    assert not may_be_kept("chat/completions", msgspec.json.encode(body))
+    assert not may_be_kept("chat/completions", msgspec.json.encode(body), 1)

@@ -74,6 +74,7 @@ async def test_what_two_models_once_gave_is_asked_anew(chain: Answering, cached:
     await cached.embed(asking("b"), PLAN, KEEP)
     done = await cached.embed(asking("a", "b"), PLAN, KEEP)
     assert (done.cache, done.vectors.rows) == ("miss", [[2.0], [2.0]])
+    assert all(chain.sent), "a vendor refuses an empty list"
 
 
 async def test_without_a_tenant_nothing_is_kept(chain: Answering, cached: CachedEmbedding) -> None:

@@ -51,6 +51,16 @@ async def test_what_one_sets_the_other_finds_for_the_rest_of_its_time(server: Va
         assert other.meter.total["cache_operations_total", "get", "hit"] == 3
 
 
+async def test_what_was_set_meanwhile_is_newer_than_what_was_under_way(server: ValkeyServer, key: str) -> None:
+    """The old value's reply comes after the new one was set: it must not take its place in memory."""
+    async with replicas(server.url) as (one, other):
+        await one.cache.set(key, b"old", ttl_s=60)
+        asking = asyncio.create_task(other.cache.get(key))
+        await asyncio.sleep(0)
+        await asyncio.gather(other.cache.set(key, b"new", ttl_s=60), asking)
+        assert await other.cache.get(key) == b"new"
+
+
 async def test_nothing_of_one_tenant_is_found_by_another(server: ValkeyServer) -> None:
     """Every key in Valkey that holds a value has the tenant in it; so have tags."""
     async with replicas(server.url) as (one, other):
