@@ -50,6 +50,9 @@ OTHERS = {
     "/api/v1/auth/logout",
     "/api/v1/auth/password",
     "/api/v1/models/reload",
+    "/api/v1/providers",
+    "/api/v1/providers/{provider_id}/reset",
+    "/api/v1/providers/{provider_id}/breaker",
 }
 """In routers that have a sample, or for the platform's administrator, who is not limited."""
 

@@ -302,5 +302,6 @@ def test_log_is_quiet_and_holds_nothing_of_the_documents(server: RunningServer) 
     """Requests and jobs of this whole module: refusals and failed documents are no errors of ours."""
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
     assert any(line["context"] == "wattos.http" for line in lines)
-    assert [line for line in lines if line["level"] >= LEVEL_WARN] == []
+    # What is slow is told, too: on a busy machine something may be.
+    assert [one for one in lines if one["level"] >= LEVEL_WARN and one["context"] != "wattos.slow"] == []
     assert not any("entlüftet" in line or "Ersatzfilter" in line for line in map(str, lines))

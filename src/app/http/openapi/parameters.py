@@ -18,6 +18,7 @@ IN_PATH: dict[str, tuple[str, str | None]] = {
     "file_id": ("A file's id.", "file_019a2b3c4d5e7f8091a2b3c4d5e6f708"),
     "store_id": ("A vector store's id.", "vs_019a2b3c4d5e7f8091a2b3c4d5e6f708"),
     "id": ("The id, as lists show it.", None),
+    "provider_id": ("The id, as lists show it.", None),
     "model": ("A model's name; a slash in it may be sent as it is, or as %2F.", "wattos-extractive"),
 }
 """What an id in a path is, with an example."""

@@ -11,7 +11,7 @@ from app.llm.model import TransportName
 from app.llm.outcomes import LastError
 from app.llm.traffic import Quantiles
 from app.operations.providers.model import Provider
-from plugins.contract.breakers import BreakerState, Forced
+from plugins.contract.breakers import Forced
 
 
 class BreakerPut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,7 +30,7 @@ PUT_EXAMPLES = {
 class BreakerOut(msgspec.Struct, frozen=True, kw_only=True):
     """`off`: the resilience plugin is. `failures` in a row; `retry_after_s` until the next call is let through."""
 
-    state: BreakerState | Literal["off"]
+    state: Literal["closed", "open", "half_open", "off"]
     forced: Forced | None
     failures: int
     retry_after_s: float | None
