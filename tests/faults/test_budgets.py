@@ -38,7 +38,7 @@ SLOTS_RETURN_S = 8
 
 @pytest.fixture(autouse=True)
 def sockets_for_all() -> Iterator[None]:
-    """Of 625 calls this process holds both ends, and a replica two: more than the 1,024 files that many systems allow."""
+    """Of 625 calls this process holds both ends: more than the 1,024 files that many systems allow."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield
