@@ -17,6 +17,9 @@ from app.billing.budgets.model import Budget
 AHEAD_S = 120.0
 """How long lent money lasts at the pace of late, where there is enough: without the database calls go on with it."""
 
+MIN_AGE_S = 5.0
+"""One call is no pace yet: what a purse reserves in its first seconds is taken for as many seconds' worth."""
+
 SHARE = 20
 """Of what is left, one in so many is lent ahead at once: `lease_budget()`."""
 
@@ -38,6 +41,8 @@ class Purse(msgspec.Struct, kw_only=True, eq=False):
     """What the database could still lend when it was last asked."""
     asked_at_s: float = float("-inf")
     """When that was."""
+    began_at_s: float | None = None
+    """When money was first reserved."""
     used_at_s: float = float("-inf")
     """When money was last reserved."""
     reserved_lately_nusd: int = 0
@@ -67,6 +72,8 @@ class Purse(msgspec.Struct, kw_only=True, eq=False):
         self.n_in_flight += 1
         self.reserved_lately_nusd += needed_nusd
         self.used_at_s = now_s
+        if self.began_at_s is None:
+            self.began_at_s = now_s
 
     def settle(self, reserved_nusd: int, cost_nusd: int) -> None:
         """The call is over, and its entry is in the journal."""
@@ -86,11 +93,19 @@ class Purse(msgspec.Struct, kw_only=True, eq=False):
     @property
     def is_short(self) -> bool:
         """Calls cost more than they had reserved, or what is free lasts less than half as long as it should."""
-        return self.free_nusd < min(self.reserved_lately_nusd // 2, self.left_nusd // SHARE)
+        return self.free_nusd < min(self.ahead_nusd // 2, self.left_nusd // SHARE)
+
+    @property
+    def ahead_nusd(self) -> int:
+        """What lasts for `AHEAD_S` at the pace of late, which of a young purse is known from a few seconds."""
+        if self.began_at_s is None:
+            return 0
+        age_s = max(MIN_AGE_S, min(AHEAD_S, self.used_at_s - self.began_at_s))
+        return int(self.reserved_lately_nusd * (AHEAD_S / age_s))
 
     def asks_nusd(self) -> tuple[int, int, int]:
         """What is needed for all that waits, the least that is of any use, and what would be welcome."""
         short = -self.free_nusd
         needed = min(max(0, sum(self.waiting) + short), MOST_NUSD)
         smallest = max(0, min(self.waiting, default=0) + short)
-        return needed, min(smallest, needed), min(needed + self.reserved_lately_nusd, MOST_NUSD)
+        return needed, min(smallest, needed), min(needed + self.ahead_nusd, MOST_NUSD)
