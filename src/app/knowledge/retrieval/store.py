@@ -38,12 +38,7 @@ async def nearest(
     distance = func.least(*(ChunkRow.embedding.cosine_distance(HalfVector(list(vector))) for vector in questions))
     statement = (
         select(
-            places.c.file_id,
-            places.c.filename,
-            places.c.attributes,
-            ChunkRow.start,
-            ChunkRow.text,
-            ChunkRow.heading,
+            *_shown(places),
             distance.label("distance"),
         )
         .join(places, _same(places, ChunkRow.store_id, ChunkRow.file_id))
@@ -109,12 +104,7 @@ async def sharing_words(
     )
     statement = (
         select(
-            places.c.file_id,
-            places.c.filename,
-            places.c.attributes,
-            ChunkRow.start,
-            ChunkRow.text,
-            ChunkRow.heading,
+            *_shown(places),
             best.c.score,
         )
         .join(best, _same(best, ChunkRow.store_id, ChunkRow.file_id) & (best.c.ordinal == ChunkRow.ordinal))
@@ -123,6 +113,18 @@ async def sharing_words(
         .order_by(best.c.score.desc(), best.c.n_chars, best.c.file_id, best.c.ordinal)
     )
     return [_hit(row, min(float(row.score), 1.0)) for row in await session.execute(statement)]
+
+
+def _shown(places: Subquery) -> tuple[Any, ...]:
+    """What `_hit` reads, but for the score."""
+    return (
+        places.c.file_id,
+        places.c.filename,
+        places.c.attributes,
+        ChunkRow.start,
+        ChunkRow.text,
+        ChunkRow.heading,
+    )
 
 
 def _holds(text: ColumnElement[str], word: Word) -> ColumnElement[bool]:
