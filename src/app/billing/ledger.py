@@ -54,7 +54,7 @@ class OpenCall:
             return None
         outcome, usage, cost_nusd = _OUTCOMES.get(happened.outcome, "error"), happened.usage, happened.cost_nusd
         # Whoever gave up a call may well pay for it; one that failed, or was never sent, costs nothing.
-        is_unknown = outcome == "cancelled" and usage is None and happened.attempts > 0
+        is_unknown = outcome == "cancelled" and usage is None and happened.is_under_way
         if usage is None and outcome != "ok":
             cost_nusd = intent.estimate_nusd if is_unknown else 0
         entry = entry_of(

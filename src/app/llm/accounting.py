@@ -41,6 +41,9 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     outcome: str
     target: str | None
     attempts: int
+    is_under_way: bool = False
+    """A call was being answered, or had been, when this ended: it may cost what nobody counted. Not in a pause between
+    calls, nor after the last one failed."""
     usage: Usage | None = None
     cost_nusd: int | None = None
     first_token_ms: float | None = None

@@ -15,10 +15,12 @@ MAX_TOLD = 20
 class Attempts:
     """The failures of one request, in order. `n_sent` counts the calls that were really sent, to all targets."""
 
-    __slots__ = ("failures", "n_sent")
+    __slots__ = ("failures", "is_under_way", "n_sent")
 
     def __init__(self) -> None:
         self.n_sent = 0
+        self.is_under_way = False
+        """Once the walk has ended, or pauses: whether its last leg was being answered, or had been."""
         self.failures: list[tuple[Target, WattosError, float]] = []
 
     def failed(self, target: Target, exc: WattosError, ms: float) -> None:

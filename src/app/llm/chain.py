@@ -231,6 +231,12 @@ class _closed_if_it_fails:  # noqa: N801  # reads as what it is
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: object) -> None:
         if exc is None:
             return
-        failures, n_sent = self._attempts.failures, self._attempts.n_sent - self._n_before
-        asked = failures[-1][0].id if failures else None
-        self._account.close(Happened(outcome=outcome_of(exc), target=asked, attempts=n_sent))
+        attempts = self._attempts
+        self._account.close(
+            Happened(
+                outcome=outcome_of(exc),
+                target=attempts.failures[-1][0].id if attempts.failures else None,
+                attempts=attempts.n_sent - self._n_before,
+                is_under_way=attempts.is_under_way,
+            )
+        )

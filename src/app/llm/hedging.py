@@ -178,7 +178,14 @@ class Hedging:
             await asking.discard(leg.task.result(), leg, n_sent)
         else:
             leg.place.release()
-            leg.account.close(Happened(outcome=outcome_of(error), target=leg.target.id, attempts=n_sent))
+            leg.account.close(
+                Happened(
+                    outcome=outcome_of(error),
+                    target=leg.target.id,
+                    attempts=n_sent,
+                    is_under_way=leg.is_under_way,
+                )
+            )
 
 
 async def race(legs: list[Leg[T]], after_s: float, second: Callable[[], Leg[T] | None]) -> Leg[T]:

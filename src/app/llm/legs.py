@@ -28,7 +28,7 @@ T = TypeVar("T")
 class Leg(Generic[T]):
     """`task`: where it runs beside another one. Once it was started."""
 
-    __slots__ = ("account", "is_refused", "n_sent", "place", "target", "task")
+    __slots__ = ("account", "is_refused", "is_under_way", "n_sent", "place", "target", "task")
 
     task: asyncio.Task[T]
 
@@ -37,6 +37,8 @@ class Leg(Generic[T]):
         self.place = place
         self.account = account
         self.n_sent = 0
+        self.is_under_way = False
+        """A call of it was sent and has not failed."""
         self.is_refused = False
         """It was not let in: as if it had never been."""
 
@@ -101,10 +103,12 @@ class Legs:
             require_key(target)
             attempts.n_sent += 1
             leg.n_sent += 1
+            leg.is_under_way = True
             sent_s = time.monotonic()
             try:
                 return await asking.attempt(target)
             except WattosError as exc:
+                leg.is_under_way = False
                 attempts.failed(target, exc, (time.monotonic() - sent_s) * 1000)
                 raise
 

@@ -98,7 +98,14 @@ class Reports:
         """What it used is used, whoever answered the request. The request's own line tells of the winner."""
         cost_nusd = leg.target.cost_nusd(usage)
         leg.account.close(
-            Happened(outcome="cancelled", target=leg.target.id, attempts=n_sent, usage=usage, cost_nusd=cost_nusd)
+            Happened(
+                outcome="cancelled",
+                target=leg.target.id,
+                attempts=n_sent,
+                is_under_way=True,
+                usage=usage,
+                cost_nusd=cost_nusd,
+            )
         )
         self._instruments.used(leg.target, usage, cost_nusd)
 
@@ -123,6 +130,7 @@ class Reports:
                 outcome=outcome,
                 target=target.id,
                 attempts=n_sent,
+                is_under_way=True,
                 usage=usage,
                 cost_nusd=cost_nusd,
                 first_token_ms=first_token_ms,

@@ -175,12 +175,13 @@ USAGE = Usage(input_tokens=10**30, output_tokens=2)
     [
         (Happened(outcome="ok", target="t", attempts=1, usage=USAGE, cost_nusd=4), "ok", None, 4, False),
         (Happened(outcome="ok", target="t", attempts=1, usage=USAGE), "ok", None, None, False),
-        (Happened(outcome="cancelled", target=None, attempts=1), "cancelled", None, 9, True),
+        (Happened(outcome="cancelled", target=None, attempts=1, is_under_way=True), "cancelled", None, 9, True),
+        (Happened(outcome="cancelled", target="t", attempts=1), "cancelled", None, 0, False),
         (Happened(outcome="cancelled", target=None, attempts=0), "cancelled", None, 0, False),
         (Happened(outcome="upstream_timeout", target="t", attempts=2), "error", "upstream_timeout", 0, False),
         (Happened(outcome="cached", target="t", attempts=0), "cached", None, 0, False),
     ],
-    ids=["ok", "no-price", "left", "left-before-sending", "failed", "cached"],
+    ids=["ok", "no-price", "left", "left-after-a-failure", "left-before-sending", "failed", "cached"],
 )
 def test_what_is_entered_of_a_call(
     happened: Happened, outcome: str, error: str | None, cost_nusd: int | None, is_estimate: bool

@@ -45,7 +45,8 @@ class Behaviour:
 
 
 class Scripted:
-    """Transport and embedder at once. Targets without a behaviour answer at once; `breaks` breaks its streams off."""
+    """Transport and embedder at once. Targets without a behaviour answer at once; `breaks` breaks its streams off, and
+    `tears` does, too, in a form that another target can continue."""
 
     def __init__(self, behaviours: Mapping[str, Behaviour]) -> None:
         self._behaviours = behaviours
@@ -64,6 +65,9 @@ class Scripted:
         self.n_open += 1
         try:
             await self._pass(target)
+            if target.id == "tears":
+                yield Events(wire=b'data: {"choices": [{"delta": {"content": "from "}}]}\n\n')
+                raise UpstreamUnavailable("it broke off")
             yield Events(wire=b"from ")
             if target.id == "breaks":
                 await asyncio.sleep(0.1)
