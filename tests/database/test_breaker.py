@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import AsyncExitStack
 from uuid import uuid4
@@ -81,6 +82,25 @@ async def test_statements_that_fail_and_a_full_pool_are_not_its_business(databas
                 await ask(database)
     assert guard.states() == {BREAKER: "closed"}
     await database.close()
+
+
+async def test_a_full_pool_that_hears_nothing_opens_it() -> None:
+    """All connections wait for a frozen server: nobody can ask for another one, and it counts all the same."""
+    async with AsyncExitStack() as stack:
+        cluster: Cluster = await stack.enter_async_context(running_cluster())
+        database = Database(pool_size=1, pool_timeout_s=FROZEN_FOR_S)
+        guard = guarded(database)
+        await database.open(await cluster.create_database())
+        stack.push_async_callback(database.close)
+        taken = [await stack.enter_async_context(database.tenant(TENANT)) for _ in range(2)]
+        with cluster.frozen():
+            hanging = [asyncio.create_task(session.execute(text("select 1"))) for session in taken]
+            for _ in range(SETTINGS.circuit_breaker_failure_threshold):
+                assert guard.states()[BREAKER] == "closed"
+                with pytest.raises(DatabaseUnavailable):
+                    await ask(database)
+            assert guard.states()[BREAKER] == "open"
+        await asyncio.gather(*hanging)
 
 
 async def test_a_server_without_a_connection_left_does_not_open_it(cluster: Cluster) -> None:

@@ -15,7 +15,7 @@ _HEADER = struct.Struct("<II")
 
 MAX_RECORD_BYTES = 1 << 20
 
-_encoder = msgspec.msgpack.Encoder()
+_encoder = msgspec.msgpack.Encoder(uuid_format="bytes")  # a third less on disk; read in either spelling
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 
 

@@ -195,11 +195,15 @@ class Database:
 
     async def _connect(self, session: AsyncSession) -> None:
         """Raises: DatabaseUnavailable, which counts. All pooled connections in use, or all of the server's, do not: it
-        is there."""
+        is there. Unless it has said nothing on them for as long as we waited."""
         try:
             async with asyncio.timeout(self._checkout_timeout_s):
                 await session.connection()
         except TimeoutError as exc:
+            raise DatabaseUnavailable("the database does not answer: try again") from exc
+        except PoolTimeout as exc:
+            if not self._instruments.is_silent(self._pool_size, self._pool_timeout_s):
+                raise
             raise DatabaseUnavailable("the database does not answer: try again") from exc
         except OperationalError as exc:
             if FULL.search(str(exc.orig)):

@@ -73,9 +73,15 @@ class DatabaseInstruments:
             "db_pool_waiting", "Transactions that wait for a connection, or for the server to answer on it."
         )
         self._n_waiting = 0
+        self._n_unanswered = 0
+        self._answered_at_s = time.perf_counter()
+
+    def is_silent(self, n_asked: int, for_s: float) -> bool:
+        """So many statements were sent since one was last answered, which is so long ago."""
+        return self._n_unanswered >= n_asked and time.perf_counter() - self._answered_at_s >= for_s
 
     def listen_to(self, engine: Engine) -> None:
-        event.listen(engine, "before_cursor_execute", _began)
+        event.listen(engine, "before_cursor_execute", self._began)
         event.listen(engine, "after_cursor_execute", self._succeeded)
         event.listen(engine, "handle_error", self._failed)
 
@@ -105,7 +111,12 @@ class DatabaseInstruments:
             self._limit.set(pool.size() + pool._max_overflow)  # pyright: ignore[reportPrivateUsage]  # it has no other name
         self._waiting.set(self._n_waiting)
 
+    def _began(self, connection: Any, *_: Any) -> None:
+        connection.info[_BEGAN_S] = time.perf_counter()
+        self._n_unanswered += 1
+
     def _succeeded(self, connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
+        self._n_unanswered, self._answered_at_s = 0, time.perf_counter()
         self._over(connection.info, sql, "ok")
 
     def _failed(self, context: ExceptionContext) -> None:
@@ -121,7 +132,3 @@ class DatabaseInstruments:
         self._queries.add(1, statement.operation, result)
         self._duration_ms.observe(duration_ms, statement.operation)
         self._slow_log.took("statement", statement.name, duration_ms)
-
-
-def _began(connection: Any, *_: Any) -> None:
-    connection.info[_BEGAN_S] = time.perf_counter()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 import tempfile
+import zlib
 from pathlib import Path
 from uuid import UUID
 
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.billing.frames import framed
+from app.billing.frames import framed, unframed
 from app.billing.journal import Journal, dead_journal, segment
 from app.billing.ledger import Ledger
 from app.billing.model import Intent, LedgerEntry, Record, lost
@@ -198,3 +200,11 @@ def test_what_is_entered_of_a_call(
     assert (ended.outcome, ended.error, ended.cost_nusd, ended.is_estimate) == (outcome, error, cost_nusd, is_estimate)
     assert ended.model == "m?"
     framed(ended)
+
+
+def test_a_journal_whose_ids_are_spelled_out_is_read() -> None:
+    """As releases before wrote them: a new one replays what an old one left."""
+    one = entry(intent())
+    data = msgspec.msgpack.encode(one)
+    assert str(one.id).encode() in data
+    assert [record for record, _ in unframed(struct.pack("<II", len(data), zlib.crc32(data)) + data)] == [one]
