@@ -29,7 +29,7 @@ WAITED_S = 10.0
 """For an equal request that is being answered: nine in ten answers are there by then. Longer, and one that hangs would
 hold up all others."""
 
-SHAPE = "answers-v1"
+SHAPE = "answers-v2"
 """Of `Kept` and of what makes a key: whoever changes either counts on, so that no release reads another's."""
 
 
@@ -141,7 +141,7 @@ class CachedChain:
             call.alias,
             who(policy.scope, call),
             *fingerprints(plan),
-            asked,
+            *asked,
         )
         return Entry(self._cache.create_key(TenantId(call.tenant_id), SHAPE, parts), policy)
 

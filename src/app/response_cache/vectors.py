@@ -22,7 +22,7 @@ from app.response_cache.savings import Savings
 from plugins.contract.ports import Cache, Meter
 from plugins.contract.principal import TenantId
 
-SHAPE = "vectors-v1"
+SHAPE = "vectors-v2"
 """Of `KeptVector` and of what makes a key."""
 
 MAX_TEXTS = 32
@@ -112,7 +112,7 @@ class CachedEmbedding:
         who_asks, tenant_id = who(policy.scope, call), TenantId(call.tenant_id)
         alike: tuple[str | bytes, ...] = (call.alias, who_asks, call.kind, str(call.dimensions), *fingerprints(plan))
         parts = [text if isinstance(text, str) else msgspec.json.encode(text) for text in call.texts]
-        return [self._cache.create_key(tenant_id, SHAPE, (*alike, extra, part)) for part in parts]
+        return [self._cache.create_key(tenant_id, SHAPE, (*alike, *extra, part)) for part in parts]
 
     async def _kept(self, keys: Sequence[str]) -> Sequence[KeptVector | None]:
         if len(keys) == 1:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from app.llm.caching import NEVER, NO_WISH, CachePolicy, CacheWish, agreed
 from app.llm.model import Plan, Target
-from app.response_cache.keys import IRRELEVANT, MAX_REQUEST_BYTES, canonical, fingerprints
+from app.response_cache.keys import AS_SENT_BYTES, IRRELEVANT, MAX_REQUEST_BYTES, canonical, fingerprints
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text('aä\\"\n☃'),
@@ -39,7 +39,7 @@ def test_the_same_json_has_one_form(body: dict[str, Any]) -> None:
     plain = canonical(fields(json.dumps(body).encode()))
     assert plain == canonical(fields(json.dumps(turned(body), indent=2, ensure_ascii=False).encode()))
     assert plain is not None
-    assert json.loads(plain) == {name: value for name, value in body.items() if value is not None}
+    assert json.loads(plain[0]) == {name: value for name, value in body.items() if value is not None}
 
 
 @given(JSON, JSON)
@@ -52,7 +52,9 @@ def test_different_json_has_different_forms(one: Any, other: Any) -> None:
 def test_numbers_stay_as_they_are_written(one: str, other: str) -> None:
     """Who reads them otherwise than we do must not be given another's answer."""
     assert canonical({"a": msgspec.Raw(one.encode())}) != canonical({"a": msgspec.Raw(other.encode())})
-    assert canonical({"a": msgspec.Raw(b"123456789012345678901234567890")}) == b'{"a":123456789012345678901234567890}'
+    assert canonical({"a": msgspec.Raw(b"123456789012345678901234567890")}) == (
+        b'{"a":123456789012345678901234567890}',
+    )
 
 
 def test_a_number_that_cannot_be_read_is_no_key() -> None:
@@ -61,14 +63,35 @@ def test_a_number_that_cannot_be_read_is_no_key() -> None:
 
 
 def test_what_does_not_change_the_answer_is_left_out() -> None:
-    assert canonical({name: msgspec.Raw(b'"x"') for name in IRRELEVANT}) == b"{}"
+    assert canonical({name: msgspec.Raw(b'"x"') for name in IRRELEVANT}) == (b"{}",)
 
 
 def test_what_is_too_long_or_unreadable_has_no_form() -> None:
     """Then it is just asked."""
     assert canonical({"a": msgspec.Raw(b'"' + b"x" * MAX_REQUEST_BYTES + b'"')}) is None
     assert canonical({"a": msgspec.Raw(b'"\\ud800"')}) is None
-    assert canonical({"a": msgspec.Raw(b"[" * 100_000 + b"]" * 100_000)}) is None
+    assert canonical({"a": msgspec.Raw(b"[" * 4_000 + b"]" * 4_000)}) is None
+
+
+def test_a_long_field_counts_as_it_was_sent() -> None:
+    """Under its name, in whatever order; and never as another request's short ones."""
+    words = ["word"] * AS_SENT_BYTES
+    tight = msgspec.Raw(json.dumps(words, separators=(",", ":")).encode())
+    spaced = msgspec.Raw(json.dumps(words).encode())
+    one, short = {"a": tight, "b": spaced}, msgspec.Raw(b' {"c" : 1}')
+    parts = canonical({**one, "short": short})
+    assert parts == (b'{"short":{"c":1}}', "a", bytes(tight), "b", bytes(spaced))
+    assert canonical({"short": msgspec.Raw(b'{"c":1}'), "b": spaced, "a": tight}) == parts
+    different = [{"a": tight}, {"b": tight}, {"a": spaced}, {"a": spaced, "b": tight}, one, {"a": short}]
+    assert len({canonical(fields) for fields in different}) == len(different)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_which_of_the_two_a_field_is_its_length_says(more: int) -> None:
+    text = msgspec.Raw(b'"' + b"x" * (AS_SENT_BYTES - 2 + more) + b'"')
+    parts = canonical({"a": text})
+    assert parts is not None
+    assert parts[1:] == (("a", bytes(text)) if more else ())
 
 
 def target(name: str, configured: str = "") -> Target:
