@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 from plugins.contract.errors import RateLimited
-from plugins.contract.limits import Limit, LimitState
+from plugins.contract.limits import Limit
 from plugins.contract.nulls import NullSlot
 from plugins.contract.ports import Meter, Slot
 from plugins.security.limits.addresses import subject_of
+from plugins.security.limits.caller import Caller
 from plugins.security.limits.leases import MAX_ACTIVE, Leases
 from plugins.security.limits.lookup import RememberedLimits
 from plugins.security.limits.share import WINDOW_S, Bucket, LimitKind, Scope, Share, Slots, Tally
@@ -25,28 +26,6 @@ _WORDS: dict[LimitKind, str] = {
     "concurrency": "model calls at once",
 }
 _NO_SLOT: Final = NullSlot()
-
-
-class Caller:
-    """The limits that one credential is under, as shares: of its tenant, its user and itself."""
-
-    __slots__ = ("requests", "slots", "tokens")
-
-    def __init__(self, requests: tuple[Share, ...], tokens: tuple[Share, ...], slots: tuple[Slots, ...]) -> None:
-        self.requests = requests
-        self.tokens = tokens
-        self.slots = slots
-
-    def states(self, now_s: float) -> tuple[LimitState, ...]:
-        """Of each unit the limit with the least left."""
-        found: list[LimitState] = []
-        for shares in (self.requests, self.tokens):
-            if shares:
-                least = min(shares, key=lambda share: share.remaining(now_s))
-                unit: Literal["requests", "tokens"] = "tokens" if least.kind == "tokens" else "requests"
-                remaining = max(0, least.remaining(now_s))
-                found.append(LimitState(unit, least.limit, remaining, least.reset_s(now_s)))
-        return tuple(found)
 
 
 class Limiter:

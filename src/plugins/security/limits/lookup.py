@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
 
 from plugins.contract.credentials import limits_handle
@@ -10,9 +10,7 @@ from plugins.contract.limits import Limit
 from plugins.contract.ports import ChangeFeed, LimitLookup
 from plugins.contract.remembered import Remembered
 from plugins.security.config import SecuritySettings
-
-if TYPE_CHECKING:
-    from plugins.security.limits.limiter import Caller
+from plugins.security.limits.caller import Caller
 
 MAX_TENANTS: Final = 10_000
 """Whose limits are remembered."""

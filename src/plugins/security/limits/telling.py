@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from plugins.contract.limits import rate_headers
-from plugins.security.limits.limiter import Caller
+from plugins.security.limits.caller import Caller
 
 if TYPE_CHECKING:
     from litestar.types import Message, Send

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from plugins.contract.limits import LimitState, rate_headers
 from plugins.security.limits.addresses import subject_of
-from plugins.security.limits.limiter import Caller
+from plugins.security.limits.caller import Caller
 from plugins.security.limits.share import KEPT_S, Share, Slots, Tally
 
 pytestmark = pytest.mark.requirement("SEC-1")
