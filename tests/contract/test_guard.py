@@ -82,6 +82,17 @@ async def test_the_last_attempts_error_is_raised(guard: Guard) -> None:
     assert caught.value is raised[-1]
 
 
+async def test_what_has_begun_is_handed_on_and_its_end_taken(guard: Guard) -> None:
+    """However it ends, and of a dependency that was never called, too."""
+
+    async def attempt() -> str:
+        return "stream"
+
+    for name, error in (("a", None), ("a", RetryableError("it broke off")), ("b", AuthenticationFailed("no"))):
+        assert await guard.call("a", attempt, retry=False, is_whole=False) == "stream"
+        guard.ended(name, error, since_s=asyncio.get_running_loop().time())
+
+
 @pytest.mark.parametrize("retry", [True, False])
 async def test_cancellation_passes_through(guard: Guard, retry: bool) -> None:
     """The attempt is cancelled, and so is the call."""

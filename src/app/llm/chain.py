@@ -72,11 +72,11 @@ class Chain:
         self._transports = transports
         self._embedding = embedding
         instruments, traffic = Instruments(meter, slow_log or NullSlowLog()), traffic or Traffic()
-        self._reports = Reports(instruments, traffic)
         self._own_keys = own_keys or NoOwnKeys()
         self._tenant_prices = tenant_prices or NoTenantPrices()
         self._accounting = accounting or NoAccounting()
         places, legs = places or Places(), Legs(guard, outcomes or LastOutcomes())
+        self._reports = Reports(instruments, traffic, legs)
         self._hedging = Hedging(
             legs=legs, guard=guard, traffic=traffic, places=places, instruments=instruments, quota=hedges
         )
@@ -172,6 +172,7 @@ class Chain:
             others=served.rest,
             attempts=served.attempts,
             began_s=served.began_s,
+            since_s=time.monotonic(),
             account=served.account,
             place=served.place,
         )

@@ -114,11 +114,23 @@ class Legs:
 
         if target.own_key_id:  # what goes wrong with a tenant's own key must not open a breaker for others
             return await send()
-        return await self._guard.call(target.known_as, send, retry=is_last, deadline_s=asking.deadline_s)
+        return await self._guard.call(
+            target.known_as, send, retry=is_last, deadline_s=asking.deadline_s, is_whole=asking.is_whole
+        )
 
     def answered(self, target: Target) -> None:
         if not target.own_key_id:
             self._outcomes.answered(target.known_as)
+
+    def ended(self, target: Target, broken: WattosError | None, since_s: float) -> None:
+        """A stream that began at `since_s` came to its end, or broke off."""
+        if target.own_key_id:
+            return
+        if broken is not None:
+            if verdict_on(broken).then != "next":
+                return
+            self._outcomes.failed(target.known_as, broken)
+        self._guard.ended(target.known_as, broken, since_s=since_s)
 
     def failed(self, target: Target, exc: WattosError, attempts: Attempts) -> None:
         if not any(failure is exc for _, failure, _ in attempts.failures):

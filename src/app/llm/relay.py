@@ -46,6 +46,8 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[Target, ...] = ()
     attempts: Attempts = msgspec.field(default_factory=Attempts)
     began_s: float = 0.0
+    since_s: float = 0.0
+    """Monotonic: when it was open."""
     account: Account = msgspec.field(default_factory=NoAccount)
     place: Place = NO_PLACE
 
@@ -53,11 +55,17 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 class Ended(Protocol):
     """Hears of each target's part of a stream once it is over. Must not wait: the client may be gone.
 
-    Returns: what is still counted of it, if something is.
+    `broken`: what its target ended it by. Returns: what is still counted of it, if something is.
     """
 
     def __call__(
-        self, call: Call, opened: Opened, outcome: str, usage: Usage | None, seen: Seen
+        self,
+        call: Call,
+        opened: Opened,
+        outcome: str,
+        usage: Usage | None,
+        seen: Seen,
+        broken: WattosError | None = None,
     ) -> asyncio.Task[None] | None: ...
 
 
@@ -103,7 +111,7 @@ async def relayed(call: Call, opened: Opened, *, reopen: Reopen, ended: Ended) -
             raise
         finally:
             patience.stop()
-            counting = ended(call, opened, outcome, usage, seen)
+            counting = ended(call, opened, outcome, usage, seen, broken)
             await close(opened.rest)
         if broken is None:
             return

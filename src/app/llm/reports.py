@@ -1,4 +1,4 @@
-"""What is told of each call, whoever it was for: its metrics, its target's traffic, and its account."""
+"""What is told of each call, whoever it was for: its metrics, its target's traffic and breaker, and its account."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from app.llm.accounting import Account, Happened
 from app.llm.instruments import Finished, Instruments, outcome_of
-from app.llm.legs import Leg
+from app.llm.legs import Leg, Legs
 from app.llm.model import Call, Target, Usage
 from app.llm.relay import Opened, Seen
 from app.llm.tokens import estimated_usage
@@ -26,8 +26,9 @@ T = TypeVar("T")
 class Reports:
     """Nothing here waits, but for the counting of tokens that a target did not tell."""
 
-    def __init__(self, instruments: Instruments, traffic: Traffic) -> None:
+    def __init__(self, instruments: Instruments, traffic: Traffic, legs: Legs) -> None:
         self._instruments = instruments
+        self._legs = legs
         self._traffic = traffic
         self._counting: set[asyncio.Task[None]] = set()
 
@@ -56,10 +57,18 @@ class Reports:
         return counted
 
     def ended(
-        self, call: Call, opened: Opened, outcome: str, usage: Usage | None, seen: Seen
+        self,
+        call: Call,
+        opened: Opened,
+        outcome: str,
+        usage: Usage | None,
+        seen: Seen,
+        broken: WattosError | None = None,
     ) -> asyncio.Task[None] | None:
         """A stream is over, however. What the target did not count is counted here, after the client has gone."""
         opened.place.release()
+        if broken is not None or outcome == "ok":
+            self._legs.ended(opened.target, broken, opened.since_s)
         self._traffic.end(
             opened.target.known_as,
             opened.first_token_ms,

@@ -58,9 +58,18 @@ class NullGuard:
     """Resilience off: one direct attempt. The chain still moves on to the next target."""
 
     async def call(
-        self, name: str, attempt: Callable[[], Awaitable[T]], *, retry: bool, deadline_s: float | None = None
+        self,
+        name: str,
+        attempt: Callable[[], Awaitable[T]],
+        *,
+        retry: bool,
+        deadline_s: float | None = None,
+        is_whole: bool = True,
     ) -> T:
         return await attempt()
+
+    def ended(self, name: str, error: BaseException | None, *, since_s: float) -> None:
+        pass
 
     def states(self) -> Mapping[str, str]:
         return {}

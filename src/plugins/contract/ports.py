@@ -91,9 +91,21 @@ class Guard(Protocol):
     """
 
     async def call(
-        self, name: str, attempt: Callable[[], Awaitable[T]], *, retry: bool, deadline_s: float | None = None
+        self,
+        name: str,
+        attempt: Callable[[], Awaitable[T]],
+        *,
+        retry: bool,
+        deadline_s: float | None = None,
+        is_whole: bool = True,
     ) -> T:
-        """`deadline_s`: of the event loop's clock; no retry waits past it."""
+        """`deadline_s`: of the event loop's clock; no retry waits past it. `is_whole`: False where an attempt only
+        begins what `ended` tells the end of."""
+        ...
+
+    def ended(self, name: str, error: BaseException | None, *, since_s: float) -> None:
+        """What an attempt began came to its end, or broke off by an error of the dependency's; nothing is to be told of
+        what was given up. `since_s`: when `call` had returned it, by the event loop's clock."""
         ...
 
     def states(self) -> Mapping[str, str]:

@@ -72,19 +72,26 @@ class Breaker:
         self._on_change = on_change
         self._context = self._closed_context(0)
         self._failed_at_s: deque[float] = deque()
+        self._broken_at_s: deque[float] = deque()
+        """Of what had begun and then failed. One row with the failures, but that something begins does not end it."""
         self._succeeded_at_s = -math.inf
         self._probing_since_s: float | None = None
         self._term = 0
         """Grows with each transition and each probe: an outcome counts only in the term in which its call began."""
         self._turned = 0
         """The term of the last transition."""
+        self._turned_at_s = -math.inf
 
     @property
     def status(self) -> BreakerStatus:
         return BreakerStatus(
             state=self.state,
             forced=self.forced,
-            n_failures=sum(at_s > self._clock() - self.policy.monitoring_period_s for at_s in self._failed_at_s),
+            n_failures=sum(
+                at_s > self._clock() - self.policy.monitoring_period_s
+                for row in (self._failed_at_s, self._broken_at_s)
+                for at_s in row
+            ),
             retry_after_s=self._wait_s() if self.forced is None else None,
         )
 
@@ -125,12 +132,36 @@ class Breaker:
             return
         if exc is None:
             self._succeeded_at_s = self._clock()
-            if self._failed_at_s or self.state != "closed":
+            if self._failed_at_s or self._broken_at_s or self.state != "closed":
                 self._close("outcome")
         elif isinstance(exc, RetryableError) and not isinstance(exc, REFUSALS):
-            self._failed(exc)
+            self._failed(exc, self._failed_at_s)
         else:
             self._probing_since_s = None
+
+    def begun(self, term: int) -> None:
+        """How a call ended that only began something: a success, but what broke off before stays."""
+        if self.state != "closed":
+            self.settle(term)
+        elif term == self._term:
+            self._succeeded_at_s = self._clock()
+            if self._failed_at_s:
+                self._failed_at_s.clear()
+                self._context = self._closed_context(len(self._broken_at_s))
+
+    def ended(self, exc: BaseException | None, *, since_s: float) -> None:
+        """How it went on with what had begun at `since_s`: before the last transition, it counts for nothing.
+
+        That it ended well says nothing of those that cannot begin now.
+        """
+        if self.state != "closed" or self.forced is not None or since_s < self._turned_at_s:
+            return
+        if exc is None:
+            if self._broken_at_s:
+                self._broken_at_s.clear()
+                self._context = self._closed_context(len(self._failed_at_s))
+        elif isinstance(exc, RetryableError) and not isinstance(exc, REFUSALS):
+            self._failed(exc, self._broken_at_s)
 
     def recovered(self) -> None:
         """It was answered in the background: open → half-open → closed at once. What is forced stays."""
@@ -173,8 +204,7 @@ class Breaker:
     def follow_closed(self, *, at_s: float) -> None:
         """Another replica's closed, and ours opened before that."""
         if self.forced is None and self.state != "closed" and at_s > self.settled_at_s:
-            self._context = self._closed_context(0)
-            self._failed_at_s.clear()
+            self._begin_row()
             self.settled_at_s = at_s
             self._moved("replica")
 
@@ -191,33 +221,39 @@ class Breaker:
 
     def _close(self, cause: Cause) -> None:
         self._failed_at_s.clear()
+        self._broken_at_s.clear()
         self._context.handle_end_request()  # half-open → closed; when closed, the row of failures ends
         self._announce(cause)
 
-    def _failed(self, exc: RetryableError) -> None:
+    def _failed(self, exc: RetryableError, row: deque[float]) -> None:
         if self.state == "closed":
             self._forget_old_failures()
+            row.append(self._clock())
         self._context.handle_exception(exc)  # half-open → open; closed → open when the row is long enough
         self._announce("outcome")
 
     def _force(self, state: Forced | None, at_s: float, cause: Cause) -> None:
         shown = (self.state, self.forced)
         self.forced, self.forced_at_s, self.settled_at_s = state, at_s, at_s
-        self._context = self._closed_context(0)
-        self._failed_at_s.clear()
+        self._begin_row()
         self._begin_term()
         if shown != (self.state, self.forced):
             self._tell(cause)
 
     def _forget_old_failures(self) -> None:
-        """Count this failure, and drop those before the monitoring period, which purgatory knows nothing of."""
-        now_s = self._clock()
-        n_before = len(self._failed_at_s)
-        while self._failed_at_s and self._failed_at_s[0] <= now_s - self.policy.monitoring_period_s:
-            self._failed_at_s.popleft()
-        if len(self._failed_at_s) < n_before:
-            self._context = self._closed_context(len(self._failed_at_s))
-        self._failed_at_s.append(now_s)
+        """Those before the monitoring period, which purgatory knows nothing of."""
+        until_s, were_some = self._clock() - self.policy.monitoring_period_s, False
+        for row in (self._failed_at_s, self._broken_at_s):
+            while row and row[0] <= until_s:
+                row.popleft()
+                were_some = True
+        if were_some:
+            self._context = self._closed_context(len(self._failed_at_s) + len(self._broken_at_s))
+
+    def _begin_row(self) -> None:
+        self._failed_at_s.clear()
+        self._broken_at_s.clear()
+        self._context = self._closed_context(0)
 
     def _announce(self, cause: Cause) -> None:
         """purgatory leaves a message for each thing that happened; a transition begins a new term."""
@@ -238,6 +274,7 @@ class Breaker:
         self.state = self.forced or _STATES[self._context.state]
         self._term += 1
         self._turned = self._term
+        self._turned_at_s = self._clock()
         self._probing_since_s = None
 
     def _tell(self, cause: Cause) -> None:

@@ -60,16 +60,28 @@ class ResilientGuard:
         )
 
     def call(
-        self, name: str, attempt: Callable[[], Awaitable[T]], *, retry: bool, deadline_s: float | None = None
+        self,
+        name: str,
+        attempt: Callable[[], Awaitable[T]],
+        *,
+        retry: bool,
+        deadline_s: float | None = None,
+        is_whole: bool = True,
     ) -> Coroutine[Any, Any, T]:
         breaker = self.circuits.known.get(name) or self.circuits.of(name)
         budget = self._budgets.get(name) or self._new_budget(name)
         if retry:
-            return self._retried_call(breaker, budget, attempt, deadline_s)
-        return self._sent(breaker, budget, attempt)  # no coroutine more than needed: this is the way of most calls
+            return self._retried_call(breaker, budget, attempt, deadline_s, is_whole)
+        # No coroutine more than needed: this is the way of most calls.
+        return self._sent(breaker, budget, attempt, is_whole)
 
     async def _retried_call(
-        self, breaker: Breaker, budget: RetryBudget, attempt: Callable[[], Awaitable[T]], deadline_s: float | None
+        self,
+        breaker: Breaker,
+        budget: RetryBudget,
+        attempt: Callable[[], Awaitable[T]],
+        deadline_s: float | None,
+        is_whole: bool,
     ) -> T:
         name, n_attempts = breaker.name, 0
 
@@ -77,9 +89,9 @@ class ResilientGuard:
             nonlocal n_attempts
             n_attempts += 1
             if n_attempts == 1:
-                return await self._sent(breaker, budget, attempt)
+                return await self._sent(breaker, budget, attempt, is_whole)
             with _Counted(self._attempts, name, failed="failed", succeeded="succeeded"):
-                return await self._sent(breaker, None, attempt)
+                return await self._sent(breaker, None, attempt, is_whole)
 
         with _Counted(_NOTHING, name, failed="gave_up", succeeded="recovered") as whole:
             try:
@@ -102,6 +114,11 @@ class ResilientGuard:
         if breaker is not None:
             breaker.recovered()
 
+    def ended(self, name: str, error: BaseException | None, *, since_s: float) -> None:
+        breaker = self.circuits.known.get(name)
+        if breaker is not None:
+            breaker.ended(error, since_s=since_s)
+
     def admit(self, name: str) -> tuple[Breaker, int]:
         """For what is no function to call: its breaker, and the term to settle it with. Raises: CircuitOpen."""
         breaker = self.circuits.of(name)
@@ -114,7 +131,13 @@ class ResilientGuard:
         budget.called()
         return breaker, term
 
-    async def _sent(self, breaker: Breaker, budget: RetryBudget | None, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _sent(
+        self,
+        breaker: Breaker,
+        budget: RetryBudget | None,
+        attempt: Callable[[], Awaitable[T]],
+        is_whole: bool,
+    ) -> T:
         """`budget`: of a first attempt, which counts as a call. What is refused does not."""
         try:
             term = breaker.admit()
@@ -128,7 +151,10 @@ class ResilientGuard:
         except BaseException as exc:
             breaker.settle(term, exc)
             raise
-        breaker.settle(term)
+        if is_whole:
+            breaker.settle(term)
+        else:
+            breaker.begun(term)
         return result
 
     def _new_budget(self, name: str) -> RetryBudget:

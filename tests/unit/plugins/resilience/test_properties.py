@@ -35,11 +35,18 @@ class BreakerMachine(RuleBasedStateMachine):
         super().__init__()
         self.clock = FakeClock()
         self.told: list[Change] = []
-        self.breaker = Breaker("a", POLICY, self.clock, self.told.append)
+        self.changed_at_s = 0.0
+        self.breaker = Breaker("a", POLICY, self.clock, self.changed)
+        self.streams: list[float] = []
+        """When each began of those that go on."""
         self.under_way: list[tuple[int, int]] = []
         """Terms of calls, and how many changes were told when they began."""
         self.probes: list[tuple[int, float]] = []
         """Terms and begins of those that were let in while it was half-open."""
+
+    def changed(self, change: Change) -> None:
+        self.told.append(change)
+        self.changed_at_s = self.clock()
 
     @rule()
     def begin(self) -> None:
@@ -76,6 +83,33 @@ class BreakerMachine(RuleBasedStateMachine):
         if exc is not None:
             assert was.state == "closed" or self.breaker.state != "closed", "closed by what is no success"
         self.probes = [probe for probe in self.probes if probe[0] != term]
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data())
+    def go_on(self, data: st.DataObject) -> None:
+        """A call's stream begins."""
+        term, n_told = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
+        was, is_late = self.breaker.status, n_told < len(self.told)
+        self.breaker.begun(term)
+        assert not is_late or self.breaker.status == was
+        assert self.breaker.state in {was.state, "closed"}
+        assert self.breaker.status.n_failures <= was.n_failures
+        self.probes = [probe for probe in self.probes if probe[0] != term]
+        self.streams.append(self.clock())
+
+    @precondition(lambda self: self.streams)
+    @rule(data=st.data(), exc=st.sampled_from([None, DOWN, AuthenticationFailed("no"), CircuitOpen("in"), DOWN]))
+    def end_stream(self, data: st.DataObject, exc: Exception | None) -> None:
+        since_s = self.streams.pop(data.draw(st.integers(0, len(self.streams) - 1)))
+        was, is_late = self.breaker.status, since_s < self.changed_at_s
+        self.breaker.ended(exc, since_s=since_s)
+        if is_late or was.state != "closed":
+            assert self.breaker.status == was, "it neither opens nor closes what changed since"
+        elif exc is DOWN and was.forced is None:
+            assert self.breaker.status.n_failures == was.n_failures + 1
+        else:
+            assert self.breaker.state == "closed"
+            assert self.breaker.status.n_failures <= was.n_failures
 
     @precondition(lambda self: self.breaker.state == "closed" and self.breaker.forced is None)
     @rule(then_s=st.sampled_from([0.0, RESET_S]))
