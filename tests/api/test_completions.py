@@ -16,6 +16,8 @@ from server import environment, running
 from upstream import API_KEY, Upstream, answers, fails, running_upstream
 from upstream_server import Exchange, Script
 
+pytestmark = pytest.mark.requirement("SVC-1")
+
 TEXT = "The gate opens at nine."
 USAGE = {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11}
 KINDS = (

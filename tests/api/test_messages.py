@@ -20,6 +20,8 @@ from server import environment, running
 from transport_cases import CASES, PIXEL
 from upstream import API_KEY, answers, fails, hangs, refused_url, running_upstream
 
+pytestmark = pytest.mark.requirement("SVC-1")
+
 TOWN = {"type": "object", "properties": {"town": {"type": "string"}}, "required": ["town"]}
 TOOL: ToolParam = {"name": "weather", "description": "Of a town.", "input_schema": TOWN}
 ASKED: Mapping[str, Any] = {"max_tokens": 100, "messages": [{"role": "user", "content": "ping"}]}

@@ -19,6 +19,8 @@ from nasty_gateway import TRANSPORTS
 from transport_cases import CASES
 from upstream import answers, dies, fails
 
+pytestmark = pytest.mark.requirement("SVC-1")
+
 TOOLS: list[ToolParam] = [TOOL]
 
 

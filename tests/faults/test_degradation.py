@@ -22,7 +22,7 @@ from postgres import Cluster
 from server import RunningServer, environment, running
 from upstream import Upstream, answers, fails, running_upstream
 
-pytestmark = pytest.mark.requirement("RES-3")
+pytestmark = pytest.mark.requirement("RES-3", "SVC-4")
 
 HANDBOOK = """# Handbook
 
