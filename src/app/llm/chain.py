@@ -75,7 +75,7 @@ class Chain:
         self._own_keys = own_keys or NoOwnKeys()
         self._tenant_prices = tenant_prices or NoTenantPrices()
         self._accounting = accounting or NoAccounting()
-        places, legs = places or Places(), Legs(guard, outcomes or LastOutcomes())
+        places, legs = places or Places(), Legs(guard, outcomes or LastOutcomes(), traffic)
         self._reports = Reports(instruments, traffic, legs)
         self._hedging = Hedging(
             legs=legs, guard=guard, traffic=traffic, places=places, instruments=instruments, quota=hedges

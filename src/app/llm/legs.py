@@ -16,6 +16,7 @@ from app.llm.model import Target
 from app.llm.outcomes import LastOutcomes
 from app.llm.own_keys import require_key
 from app.llm.places import Place
+from app.llm.traffic import Traffic
 from app.llm.verdicts import verdict_on
 from plugins.contract.errors import CircuitOpen, WattosError
 from plugins.contract.ports import Guard
@@ -81,9 +82,10 @@ class Asking(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 class Legs:
     """Runs them: each through its target's breaker."""
 
-    def __init__(self, guard: Guard, outcomes: LastOutcomes) -> None:
+    def __init__(self, guard: Guard, outcomes: LastOutcomes, traffic: Traffic) -> None:
         self._guard = guard
         self._outcomes = outcomes
+        self._traffic = traffic
 
     async def run(self, leg: Leg[T], asking: Asking[T], *, is_last: bool) -> T:
         """Gives back its place: of a stream that began, whoever ends it does. `is_last`: nobody else is left to ask."""
@@ -111,12 +113,21 @@ class Legs:
                 leg.is_under_way = False
                 attempts.failed(target, exc, (time.monotonic() - sent_s) * 1000)
                 raise
+            except asyncio.CancelledError:
+                self._given_up(target, sent_s, is_whole=asking.is_whole)
+                raise
 
         if target.own_key_id:  # what goes wrong with a tenant's own key must not open a breaker for others
             return await send()
         return await self._guard.call(
             target.known_as, send, retry=is_last, deadline_s=asking.deadline_s, is_whole=asking.is_whole
         )
+
+    def _given_up(self, target: Target, sent_s: float, *, is_whole: bool) -> None:
+        """The caller left, its deadline came, or another leg was quicker: mostly that says nothing of the target."""
+        in_vain_from_s = self._traffic.in_vain_from_s(target.known_as, is_whole=is_whole)
+        if not target.own_key_id and time.monotonic() - sent_s >= in_vain_from_s:
+            self._guard.unanswered(target.known_as, since_s=sent_s)
 
     def answered(self, target: Target) -> None:
         if not target.own_key_id:

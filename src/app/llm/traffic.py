@@ -17,6 +17,15 @@ WINDOW = 100
 KNOWN_FROM = 20
 """Answers from which on a p95 is one: with fewer it is the slowest of them."""
 
+IN_VAIN = 2.0
+"""Times the p95, and who waited longer waits for an answer that will not come: one in a hundred takes so long."""
+
+IN_VAIN_AT_LEAST_S = 1.0
+"""However quick the target mostly is: a pause of that length is none of its."""
+
+IN_VAIN_UNKNOWN_S = 10.0
+"""For a first token, while it is not known how quick the target is; three times that for a whole answer."""
+
 
 class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
     """In milliseconds, of the last answers."""
@@ -138,6 +147,15 @@ class Traffic:
             return None
         latest = fare.wholes if is_whole else fare.first_tokens
         return latest.quantile(0.95) if len(latest) >= KNOWN_FROM else None
+
+    def in_vain_from_s(self, target_id: str, *, is_whole: bool) -> float:
+        """Who waited so long for an answer, or for a first token, waited longer than one takes."""
+        fare = self._fares.get(target_id)
+        latest = None if fare is None else fare.wholes if is_whole else fare.first_tokens
+        known_s = IN_VAIN * latest.quantile(0.95) / 1000 if latest else 0.0
+        if latest is not None and len(latest) >= KNOWN_FROM:
+            return max(known_s, IN_VAIN_AT_LEAST_S)
+        return max(known_s, 3 * IN_VAIN_UNKNOWN_S if is_whole else IN_VAIN_UNKNOWN_S)
 
     def fare_of(self, target_id: str) -> Fare:
         fare = self._fares.get(target_id)

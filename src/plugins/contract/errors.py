@@ -4,7 +4,8 @@
     ├── RetryableError          the same call may succeed later, or at another target
     │   ├── CircuitOpen         the breaker refused the call; nothing was sent
     │   ├── RateLimited         a limit of ours is used up for now; nothing was used up by this
-    │   └── Overloaded          there is more to do than can be done; nothing was begun
+    │   ├── Overloaded          there is more to do than can be done; nothing was begun
+    │   └── DeadlinePassed      the caller waits no longer; nothing was begun
     ├── AuthenticationFailed    no credential, or one that is not valid (any more)
     ├── PermissionDenied        a valid credential that may not do this
     └── SettingsError           the environment is wrong: names variable, value and what is allowed
@@ -64,6 +65,13 @@ class Overloaded(RetryableError):
     """This process, or a target, has as many calls as it takes, and as many that wait: nothing was begun."""
 
     code = "overloaded"
+
+
+class DeadlinePassed(RetryableError):
+    """The caller's own deadline came before its turn: nothing was begun. `app.errors.DeadlineExceeded` is of calls that
+    were, and has the same code."""
+
+    code = "upstream_timeout"
 
 
 class RateLimited(RetryableError):

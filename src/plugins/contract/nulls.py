@@ -71,6 +71,9 @@ class NullGuard:
     def ended(self, name: str, error: BaseException | None, *, since_s: float) -> None:
         pass
 
+    def unanswered(self, name: str, *, since_s: float) -> None:
+        pass
+
     def states(self) -> Mapping[str, str]:
         return {}
 

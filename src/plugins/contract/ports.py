@@ -108,6 +108,11 @@ class Guard(Protocol):
         what was given up. `since_s`: when `call` had returned it, by the event loop's clock."""
         ...
 
+    def unanswered(self, name: str, *, since_s: float) -> None:
+        """An attempt sent at `since_s` was given up by its caller, who had waited for longer than an answer takes: a
+        failure, unless somebody was answered meanwhile."""
+        ...
+
     def states(self) -> Mapping[str, str]:
         """Breaker state (`closed`, `open`, `half_open`) by dependency name, for those seen so far."""
         ...

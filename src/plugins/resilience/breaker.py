@@ -163,6 +163,12 @@ class Breaker:
         elif isinstance(exc, RetryableError) and not isinstance(exc, REFUSALS):
             self._failed(exc, self._broken_at_s)
 
+    def unanswered(self, *, since_s: float) -> None:
+        """A call, or a probe, that was sent at `since_s` was given up in vain. Others may have been answered since."""
+        is_silent = since_s >= max(self._turned_at_s, self._succeeded_at_s)
+        if is_silent and self.forced is None and self.state != "open":
+            self._failed(RetryableError(f"{self.name} does not answer"), self._failed_at_s)
+
     def recovered(self) -> None:
         """It was answered in the background: open → half-open → closed at once. What is forced stays."""
         if self.forced is None and self.state != "closed":

@@ -119,6 +119,11 @@ class ResilientGuard:
         if breaker is not None:
             breaker.ended(error, since_s=since_s)
 
+    def unanswered(self, name: str, *, since_s: float) -> None:
+        breaker = self.circuits.known.get(name)
+        if breaker is not None:
+            breaker.unanswered(since_s=since_s)
+
     def admit(self, name: str) -> tuple[Breaker, int]:
         """For what is no function to call: its breaker, and the term to settle it with. Raises: CircuitOpen."""
         breaker = self.circuits.of(name)
