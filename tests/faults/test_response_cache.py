@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from cached_world import Cached, asking, running_cached
@@ -66,6 +69,28 @@ def test_a_replica_gives_again_what_the_other_was_answered(pair: Pair, stream: b
         return True
 
     until(is_shared)
+
+
+def joined(*gateways: Cached) -> int:
+    """How many wait for another's call of their own replica."""
+    pattern = r'^cache_operations_total{operation="get_or_set",result="joined"} (\d+)'
+    pages = [httpx.get(f"{gateway.server.url}/health/metrics").text for gateway in gateways]
+    return sum(int(float(found)) for page in pages for found in re.findall(pattern, page, re.MULTILINE))
+
+
+def test_of_twenty_equal_requests_at_two_replicas_one_is_sent(pair: Pair) -> None:
+    """It costs its sender, and the others are in the ledger as cached."""
+    one, other, _ = pair
+    until(lambda: [state(gateway, body, one.key) for body in [asking()] for gateway in (one, other)] == ["miss", "hit"])
+    one.upstream.on("gpt", answers("Hello", hold_after=0))
+    body, sent, waited = asking(), one.calls(), joined(one, other)
+    with ThreadPoolExecutor(20) as threads:
+        asked = [threads.submit(gateway.post, body, key=one.key) for gateway in (one, other) for _ in range(10)]
+        until(lambda: joined(one, other) - waited == 18)
+        one.upstream.release()
+        states = [future.result().raise_for_status().headers["x-wattos-cache"] for future in asked]
+    assert one.calls() - sent == 1
+    assert (states.count("miss"), states.count("hit")) == (1, 19)
 
 
 def test_without_valkey_each_gives_its_own_again_and_nobody_fails(pair: Pair) -> None:

@@ -6,9 +6,8 @@ kept at all is `recording`'s to say.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Generator
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import msgspec
 
@@ -20,26 +19,11 @@ from app.llm.events import event, payloads
 from app.llm.model import Call, Events, Plan, Reply, Target
 from app.llm.tokens import estimated_usage
 from app.response_cache.keys import canonical, fingerprints, target_of, who
-from app.response_cache.recording import Recording, may_be_kept
+from app.response_cache.recording import Recording
 from app.response_cache.savings import Savings
+from app.response_cache.sending import SHAPE, Kept, Sending, encoder, kept_answer
 from plugins.contract.ports import Cache, Meter
 from plugins.contract.principal import TenantId
-
-WAITED_S = 10.0
-"""For an equal request that is being answered: nine in ten answers are there by then. Longer, and one that hangs would
-hold up all others."""
-
-SHAPE = "answers-v2"
-"""Of `Kept` and of what makes a key: whoever changes either counts on, so that no release reads another's."""
-
-
-class Kept(msgspec.Struct, frozen=True, array_like=True):
-    """An answer: a JSON body, or whole events. `usage_wire`: the event for those who ask for usage."""
-
-    target: str
-    saved_nusd: int | None
-    wire: bytes
-    usage_wire: bytes = b""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -57,19 +41,21 @@ class CachedChain:
         self._chain = chain
         self._cache = cache
         self._is_off = state == "off"
-        self._under_way: dict[str, asyncio.Event] = {}
-        """By key: requests for whole answers that will be kept."""
         self._savings = Savings(meter)
 
     async def complete(self, call: Call, plan: Plan, wish: CacheWish) -> Completed:
         entry = self._entry(call, plan, wish)
         if entry is None:
             return await self._chain.complete(call, plan)
-        found = await self._found(entry, call, plan)
-        if found is None and entry.policy.reads and (other := self._under_way.get(entry.key)) is not None:
-            await _waited_for(other, call.deadline_s)
-            found = await self._found(entry, call, plan)
-        if found is not None:
+        value: bytes | None = None
+        if entry.policy.reads and entry.policy.writes:
+            sending = Sending(self._chain, call, plan)
+            value = await sending.shared(self._cache, entry.key, entry.policy.ttl_s)
+            if sending.done is not None:
+                return msgspec.structs.replace(sending.done, cache="miss")
+        elif entry.policy.reads:
+            value = await self._cache.get(entry.key)
+        if (found := self._again(value, call, plan)) is not None:
             kept, target = found
             return Completed(
                 reply=Reply(body=kept.wire, usage=None),
@@ -79,10 +65,9 @@ class CachedChain:
                 cache="hit",
                 saved_nusd=kept.saved_nusd,
             )
-        with self._announced(entry):
-            done = await self._chain.complete(call, plan)
-            if entry.policy.writes and may_be_kept(call.endpoint, done.reply.body, choices_of(call)):
-                await self._keep(entry, Kept(done.target.id, done.cost_nusd, done.reply.body))
+        done = await self._chain.complete(call, plan)
+        if entry.policy.writes and (value := kept_answer(call, done)) is not None:
+            await self._cache.set(entry.key, value, ttl_s=entry.policy.ttl_s)
         return msgspec.structs.replace(done, cache="miss")
 
     async def stream(self, call: Call, plan: Plan, wish: CacheWish) -> Streamed:
@@ -90,7 +75,8 @@ class CachedChain:
         entry = self._entry(call, plan, wish)
         if entry is None:
             return await self._chain.stream(call, plan)
-        if (found := await self._found(entry, call, plan)) is not None:
+        value = await self._cache.get(entry.key) if entry.policy.reads else None
+        if (found := self._again(value, call, plan)) is not None:
             kept, target = found
             wire = kept.wire + kept.usage_wire if call.include_usage else kept.wire
             return Streamed(pieces=_at_once(wire), target=target, attempts=0, cache="hit", saved_nusd=kept.saved_nusd)
@@ -99,19 +85,6 @@ class CachedChain:
         # Usage is recorded for whoever asks for it later.
         streamed = await self._chain.stream(msgspec.structs.replace(call, include_usage=True), plan)
         return msgspec.structs.replace(streamed, pieces=self._recorded(entry, call, streamed), cache="miss")
-
-    @contextmanager
-    def _announced(self, entry: Entry) -> Generator[None]:
-        """Equal requests wait meanwhile; if nothing comes of it, each goes on by itself."""
-        if not entry.policy.writes or entry.key in self._under_way:
-            yield
-            return
-        self._under_way[entry.key] = over = asyncio.Event()
-        try:
-            yield
-        finally:
-            del self._under_way[entry.key]
-            over.set()
 
     async def _recorded(self, entry: Entry, call: Call, streamed: Streamed) -> AsyncIterator[Events]:
         """The same stream, kept once it is whole."""
@@ -125,7 +98,8 @@ class CachedChain:
             usage = recording.usage or await estimated_usage(call, (wire,), are_events=True)
             cost_nusd = streamed.target.cost_nusd(usage)
             usage_wire = _as_saved(recording.usage_wire, cost_nusd)
-            await self._keep(entry, Kept(streamed.target.id, cost_nusd, wire, usage_wire))
+            kept = Kept(streamed.target.id, cost_nusd, wire, usage_wire)
+            await self._cache.set(entry.key, encoder.encode(kept), ttl_s=entry.policy.ttl_s)
 
     def _entry(self, call: Call, plan: Plan, wish: CacheWish) -> Entry | None:
         """None: this request has nothing to do with the cache."""
@@ -145,8 +119,9 @@ class CachedChain:
         )
         return Entry(self._cache.create_key(TenantId(call.tenant_id), SHAPE, parts), policy)
 
-    async def _found(self, entry: Entry, call: Call, plan: Plan) -> tuple[Kept, Target] | None:
-        if not entry.policy.reads or (value := await self._cache.get(entry.key)) is None:
+    def _again(self, value: bytes | None, call: Call, plan: Plan) -> tuple[Kept, Target] | None:
+        """What is kept, if it can be given again: then it is entered and counted."""
+        if value is None:
             return None
         try:
             kept = _decoder.decode(value)
@@ -159,20 +134,8 @@ class CachedChain:
         self._savings.hit(target, kept.saved_nusd)
         return kept, target
 
-    async def _keep(self, entry: Entry, kept: Kept) -> None:
-        await self._cache.set(entry.key, _encoder.encode(kept), ttl_s=entry.policy.ttl_s)
-
 
 _decoder = msgspec.msgpack.Decoder(Kept)
-_encoder = msgspec.msgpack.Encoder()
-
-
-async def _waited_for(other: asyncio.Event, deadline_s: float | None) -> None:
-    """Not past a deadline: whose it is says what happens then."""
-    until_s = asyncio.get_running_loop().time() + WAITED_S
-    with suppress(TimeoutError):
-        async with asyncio.timeout_at(until_s if deadline_s is None else min(until_s, deadline_s)):
-            await other.wait()
 
 
 async def _at_once(wire: bytes) -> AsyncIterator[Events]:

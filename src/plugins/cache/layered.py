@@ -107,13 +107,16 @@ class LayeredCache:
         tags: Sequence[str] = (),
     ) -> bytes:
         """As `MemoryCache`; of several replicas one produces, as long as it is alive, and the others wait for it."""
-        making = Making(key=key, produce=produce, ttl_s=ttl_s, stale_s=stale_s, tags=tag_keys(key, tags))
         entry = self._memory.look(key)
+        if entry is not None and self._memory.is_fresh(entry):
+            self._operations.add(1, "get_or_set", "hit")
+            return entry.value
+        making = Making(key=key, produce=produce, ttl_s=ttl_s, stale_s=stale_s, tags=tag_keys(key, tags))
         if entry is None:
             if key in self._flights:
                 self._operations.add(1, "get_or_set", "joined")
             return await self._flights.join(key, making.tags, partial(self._come_by, making, True))
-        self._operations.add(1, "get_or_set", "hit" if self._memory.is_fresh(entry) else "stale")
+        self._operations.add(1, "get_or_set", "stale")
         if self._memory.may_refresh(entry):
             self._flights.start(key, making.tags, partial(self._come_by, making, False))
         return entry.value

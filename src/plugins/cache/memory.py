@@ -105,6 +105,10 @@ class MemoryCache:
         tags: Sequence[str] = (),
     ) -> bytes:
         """What is produced is kept for `ttl_s` or up to a tenth less."""
+        found = self.look(key)
+        if found is not None and self.is_fresh(found):
+            self._operations.add(1, "get_or_set", "hit")
+            return found.value
         scoped = tag_keys(key, tags)
 
         async def produced(flight: Flight) -> bytes:
@@ -118,12 +122,11 @@ class MemoryCache:
                 self.keep(key, value, ttl_s=self.jittered_s(ttl_s), stale_s=stale_s, tags=scoped)
             return value
 
-        found = self.look(key)
         if found is None:
             if key in self._flights:
                 self._operations.add(1, "get_or_set", "joined")
             return await self._flights.join(key, scoped, produced)
-        self._operations.add(1, "get_or_set", "hit" if self.is_fresh(found) else "stale")
+        self._operations.add(1, "get_or_set", "stale")
         if self.may_refresh(found):
             self._flights.start(key, scoped, produced)
         return found.value

@@ -33,12 +33,17 @@ class Answering:
         self.failures: list[WattosError] = []
         self.n_sent = 0
         self.n_cached = 0
+        self.n_given_up = 0
         self.go = asyncio.Event()
 
     async def complete(self, call: Call, plan: Plan) -> Completed:
         self.n_sent += 1
         failure = self.failures.pop() if self.failures else None
-        await self.go.wait()
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.n_given_up += 1
+            raise
         if failure is not None:
             raise failure
         return Completed(reply=Reply(body=self.body, usage=None), target=TARGET, attempts=1, cost_nusd=5)
@@ -100,17 +105,23 @@ async def test_another_ones_failure_is_not_mine(chain: Answering, cached: Cached
 
 
 async def test_who_leaves_takes_nobody_along(chain: Answering, cached: CachedChain) -> None:
-    """Neither the one that was sent nor one that waits."""
+    """Neither one that waits nor the one that was sent: it goes on for the others, and ends with the last of them."""
     sent, waiting, other = [asyncio.create_task(cached.complete(asking(), PLAN, KEEP)) for _ in range(3)]
     await settled()
     waiting.cancel()
-    await settled()
-    assert chain.n_sent == 1
     sent.cancel()
     await settled()
-    assert chain.n_sent == 2
+    assert (chain.n_sent, chain.n_given_up) == (1, 0)
     chain.go.set()
-    assert (await other).cache == "miss"
+    assert (await other).cache == "hit"
+    assert chain.n_sent == 1
+    chain.go.clear()
+    alone = [asyncio.create_task(cached.complete(asking('"pong"'), PLAN, KEEP)) for _ in range(2)]
+    await settled()
+    for one in alone:
+        one.cancel()
+    await settled()
+    assert (chain.n_sent, chain.n_given_up) == (2, 1)
 
 
 async def test_nobody_waits_past_a_deadline_of_its_own(chain: Answering, cached: CachedChain) -> None:
@@ -129,9 +140,12 @@ async def test_nobody_waits_past_a_deadline_of_its_own(chain: Answering, cached:
     assert (await sent).cache == "miss"
 
 
-async def test_who_only_writes_does_not_wait(chain: Answering, cached: CachedChain) -> None:
+async def test_who_only_reads_or_writes_does_not_wait(chain: Answering, cached: CachedChain) -> None:
+    """Nor does anybody wait for them."""
+    modes = [CacheWish(mode=mode) for mode in ("readwrite", "write", "read")]
+    running = [asyncio.create_task(cached.complete(asking(), PLAN, wish)) for wish in modes]
+    await settled()
+    assert chain.n_sent == 3
     chain.go.set()
-    done = await asyncio.gather(
-        *(cached.complete(asking(), PLAN, CacheWish(mode=mode)) for mode in ("readwrite", "write", "read"))
-    )
-    assert [one.cache for one in done] == ["miss", "miss", "hit"]
+    assert [one.cache for one in await asyncio.gather(*running)] == ["miss"] * 3
+    assert (await cached.complete(asking(), PLAN, modes[2])).cache == "hit"
