@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from gateway import Gateway
+from gateway import Gateway, running_gateway
 from upstream import answers, hangs
 
 DEADLINE_S = 0.3
@@ -81,3 +83,57 @@ def test_whoever_waits_for_the_first_of_two_keeps_its_own_deadline(gateway: Gate
     assert len(gateway.upstream.to(model)) == 1
     gateway.upstream.release()
     asking.join(10)
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One call runs, one waits, for a minute."""
+    env = {
+        "PLUGINS_RESILIENCE_MAX_CONCURRENT_REQUESTS": "1",
+        "PLUGINS_RESILIENCE_MAX_QUEUED_REQUESTS": "1",
+        "PLUGINS_RESILIENCE_MAX_QUEUE_WAIT_MS": "60000",
+        "LOCAL_MODELS_ENABLED": "false",
+    }
+    with running_gateway(tmp_path_factory.mktemp("narrow"), env) as gateway:
+        yield gateway
+
+
+@contextmanager
+def full(gateway: Gateway) -> Iterator[None]:
+    """The one place is taken."""
+    gateway.upstream.reset()
+    gateway.upstream.on("gpt", answers(hold_after=0))
+    answered: list[int] = []
+    asking = threading.Thread(target=lambda: answered.append(gateway.ask("chat").status_code))
+    asking.start()
+    gateway.upstream.wait_until(lambda: gateway.upstream.to("gpt"))
+    yield
+    gateway.upstream.release()
+    asking.join(10)
+    assert answered == [200]
+
+
+@pytest.mark.requirement("RES-3")
+def test_whoever_waits_for_a_place_keeps_its_own_deadline(narrow: Gateway) -> None:
+    """504 as anywhere else, on each wire; nothing was begun."""
+    with full(narrow):
+        for name in ("chat, streamed", "messages", "embeddings"):
+            path, _, body = CALLS[name]
+            given_up(narrow, path, body)
+        answer, _ = ask(narrow, CALLS["chat"][0], CALLS["chat"][2])
+        assert answer.json()["error"]["code"] == "upstream_timeout"
+        assert len(narrow.upstream.requests) == 1
+
+
+@pytest.mark.requirement("RES-3")
+def test_whoever_leaves_while_it_waits_for_a_place_makes_room(narrow: Gateway) -> None:
+    """At once: the place in the queue is the next one's, which waits its time; before, it is refused."""
+    path, _, body = CALLS["chat"]
+    with full(narrow):
+        with narrow.http() as client, pytest.raises(httpx.ReadTimeout):
+            client.post(path, json=body, timeout=0.3)
+        deadline_s = time.monotonic() + 5
+        while (answer := ask(narrow, path, body)[0]).status_code != 504:
+            assert answer.json()["error"]["code"] == "overloaded"
+            assert time.monotonic() < deadline_s, "it keeps its place"
+    assert narrow.ask("chat").status_code == 200

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, Protocol, Self
 
-from plugins.contract.errors import Overloaded
+from plugins.contract.errors import DeadlinePassed, Overloaded
 
 Priority = Literal["interactive", "batch"]
 """A person waits for the answer; or a program does, which may as well come later."""
@@ -16,6 +17,20 @@ Priority = Literal["interactive", "batch"]
 COME_AGAIN_S: Final[dict[Priority, float]] = {"interactive": 1.0, "batch": 10.0}
 """Most calls of a model are over within some seconds, so in one there is room again; what nobody waits for can do with
 ten."""
+
+
+class Departure(Protocol):
+    """Of a caller."""
+
+    def call(self, callback: Callable[[], None], /) -> None:
+        """Once it leaves; at once if it has left already."""
+        ...
+
+    def forget(self, callback: Callable[[], None], /) -> None: ...
+
+
+class CallerLeft(Exception):
+    """Its place in the queue is free."""
 
 
 class Bulkhead:
@@ -36,7 +51,7 @@ class Bulkhead:
     def enter(self, priority: Priority = "interactive", *, deadline_s: float | None = None) -> _Place:
         """`async with`: inside, one place is taken. `deadline_s`: of the event loop's clock.
 
-        Raises: Overloaded, at once when all is full, else when no place was free in time.
+        Raises: as `wait`, which is only entered when no place is free.
         """
         return _Place(self, priority, deadline_s)
 
@@ -48,14 +63,26 @@ class Bulkhead:
         self.n_running += 1
         return True
 
-    async def wait(self, priority: Priority, *, deadline_s: float | None = None) -> None:
-        """Until a place is ours, to `give_back` later. Raises: Overloaded."""
+    async def wait(
+        self, priority: Priority, *, deadline_s: float | None = None, departure: Departure | None = None
+    ) -> None:
+        """Until a place is ours, to `give_back` later.
+
+        Raises: Overloaded, at once when all is full, else when no place was free in time; DeadlinePassed; CallerLeft.
+        """
         if self.n_queued >= self._max_queued and not self._makes_room(priority):
             raise self.refusal(priority)
         loop = asyncio.get_running_loop()
         until_s = loop.time() + self._max_wait_s
         place = loop.create_future()
         self._waiting[priority].append(place)
+
+        def leave() -> None:
+            if not place.done():
+                place.set_exception(CallerLeft())
+
+        if departure is not None:
+            departure.call(leave)
         try:
             async with asyncio.timeout_at(until_s if deadline_s is None else min(until_s, deadline_s)):
                 await place
@@ -65,9 +92,14 @@ class Bulkhead:
             else:
                 with contextlib.suppress(ValueError):  # taken out already
                     self._waiting[priority].remove(place)
-            if isinstance(exc, TimeoutError):
-                raise self.refusal(priority) from None
-            raise
+            if not isinstance(exc, TimeoutError):
+                raise
+            if deadline_s is not None and deadline_s <= until_s:
+                raise DeadlinePassed("the answer did not come within x-request-timeout-ms") from None
+            raise self.refusal(priority) from None
+        finally:
+            if departure is not None:
+                departure.forget(leave)
 
     def give_back(self) -> None:
         """To who has waited longest, if anybody does."""

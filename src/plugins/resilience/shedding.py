@@ -10,15 +10,16 @@ import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
 from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException
 
-from plugins.contract.errors import Overloaded
+from plugins.contract.errors import DeadlinePassed, Overloaded
 from plugins.contract.nulls import NullMeter
 from plugins.contract.permissions import PERMISSION
-from plugins.resilience.bulkhead import COME_AGAIN_S, Bulkhead, Priority
+from plugins.resilience.bulkhead import COME_AGAIN_S, Bulkhead, CallerLeft, Departure, Priority
 from plugins.resilience.lag import LoopLag
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Mapping
 
     from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
@@ -31,6 +32,13 @@ HEADER: Final = b"x-wattos-priority"
 TIMEOUT_HEADER: Final = b"x-request-timeout-ms"
 DEADLINE_S: Final = "deadline_s"
 """Key in `scope["state"]`: `app.http.deadline` reads it. The caller's patience began before it waited here."""
+
+DEPARTURE: Final = "wattos.departure"
+"""Key in the scope, which `app.http.protocol` sets. Behind another server a client that left waits to the end: only
+reading the request, which is the app's to do, would tell of it."""
+
+CLIENT_CLOSED_REQUEST: Final = 499
+"""nginx' status for it: only the request log ever sees it."""
 
 INTERACTIVE_LAG_FACTOR: Final = 4
 """Interactive calls are refused when the loop is that many times later than what batch calls are refused for: most of
@@ -61,8 +69,8 @@ class Shedding:
     def observe_with(self, meter: Meter) -> None:
         self._shed = meter.counter(
             "requests_shed_total",
-            "Model calls that were refused because all places were taken (places) or the event loop was late (lag), by"
-            " priority: interactive or batch.",
+            "Model calls that were refused because all places were taken (places) or the event loop was late (lag), or"
+            " that gave up waiting for a place at their own deadline (deadline), by priority: interactive or batch.",
             ("reason", "priority"),
         )
         under_way = meter.gauge(
@@ -96,10 +104,16 @@ class Shedding:
             raise Overloaded("this server has more to do than it can", retry_after_s=COME_AGAIN_S[priority])
         if not self.places.try_take():
             try:
-                await self.places.wait(priority, deadline_s=_deadline_of(scope))
+                departure = cast("Mapping[str, Departure | None]", scope).get(DEPARTURE)
+                await self.places.wait(priority, deadline_s=_deadline_of(scope), departure=departure)
             except Overloaded:
                 self._shed.add(1, "places", priority)
                 raise
+            except DeadlinePassed:
+                self._shed.add(1, "deadline", priority)
+                raise
+            except CallerLeft:
+                raise HTTPException("the client left", status_code=CLIENT_CLOSED_REQUEST) from None
         try:
             await app(scope, receive, send)
         finally:
@@ -116,7 +130,7 @@ def _priority(scope: HTTPScope) -> Priority:
 def _deadline_of(scope: HTTPScope) -> float | None:
     """What the caller said, from now on; what cannot be read is the app's to refuse."""
     for name, value in scope["headers"]:
-        if name == TIMEOUT_HEADER and value.isdigit() and len(value) <= _MAX_DIGITS:
+        if name == TIMEOUT_HEADER and value.isdigit() and int(value[:_MAX_DIGITS]) > 0 and len(value) <= _MAX_DIGITS:
             deadline_s = asyncio.get_running_loop().time() + int(value) / 1000
             scope["state"][DEADLINE_S] = deadline_s
             return deadline_s

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.contract.errors import Overloaded
-from plugins.resilience.bulkhead import COME_AGAIN_S, Bulkhead, Priority
+from plugins.contract.errors import DeadlinePassed, Overloaded
+from plugins.resilience.bulkhead import COME_AGAIN_S, Bulkhead, CallerLeft, Priority
 from unit.plugins.harness import eventually
 
 pytestmark = pytest.mark.requirement("RES-3")
@@ -95,14 +95,19 @@ async def test_the_batch_call_that_came_last_gives_way_in_a_full_queue() -> None
 
 
 async def test_waiting_ends_at_the_deadline_or_the_longest_wait() -> None:
-    """Whichever comes first; the place in the queue is free then."""
+    """Whichever comes first, which is told; the place in the queue is free then."""
     short, long = bulkhead(max_wait_s=0.01), bulkhead(max_wait_s=60)
+    loop = asyncio.get_running_loop()
     async with short.enter(), long.enter():
         with pytest.raises(Overloaded):
             await short.wait("interactive")
         with pytest.raises(Overloaded):
-            async with long.enter(deadline_s=asyncio.get_running_loop().time() + 0.01):
+            await short.wait("interactive", deadline_s=loop.time() + 60)
+        with pytest.raises(DeadlinePassed):
+            async with long.enter(deadline_s=loop.time() + 0.01):
                 pass
+        with pytest.raises(DeadlinePassed):
+            await long.wait("batch", deadline_s=loop.time())
         assert short.n_queued == long.n_queued == 0
     assert short.n_running == long.n_running == 0
 
@@ -144,6 +149,66 @@ async def test_who_left_the_queue_is_given_nothing() -> None:
     await crowd.leaves("staying")
     await staying
     assert crowd.bulkhead.n_running == 0
+
+
+class Caller:
+    """Whose departure can be heard of."""
+
+    def __init__(self) -> None:
+        self.has_left = False
+        self.listeners: list[Callable[[], None]] = []
+
+    def call(self, callback: Callable[[], None], /) -> None:
+        if self.has_left:
+            callback()
+        else:
+            self.listeners.append(callback)
+
+    def forget(self, callback: Callable[[], None], /) -> None:
+        if callback in self.listeners:
+            self.listeners.remove(callback)
+
+    def leaves(self) -> None:
+        self.has_left = True
+        for callback in self.listeners:
+            callback()
+
+
+async def test_a_caller_that_leaves_frees_its_place_in_the_queue() -> None:
+    """At once, for whoever comes next; and one that had left before it came."""
+    place, caller = bulkhead(queued=1), Caller()
+    async with place.enter():
+        leaving = asyncio.create_task(place.wait("interactive", departure=caller))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await place.wait("interactive")
+        caller.leaves()
+        with pytest.raises(CallerLeft):
+            await leaving
+        with pytest.raises(CallerLeft):
+            await place.wait("interactive", departure=caller)
+        assert (place.n_running, place.n_queued, caller.listeners) == (1, 0, [])
+    assert place.n_running == 0
+
+
+async def test_a_place_given_to_a_caller_that_has_just_left_is_not_lost() -> None:
+    """In the very turn of the loop, whichever was first: it goes to the next, or is the caller's to give back."""
+    for leaves_first in (True, False):
+        place, caller = bulkhead(), Caller()
+        assert place.try_take()
+        leaving = asyncio.create_task(place.wait("interactive", departure=caller))
+        staying = asyncio.create_task(place.wait("interactive"))
+        await asyncio.sleep(0)
+        for step in (caller.leaves, place.give_back) if leaves_first else (place.give_back, caller.leaves):
+            step()
+        if leaves_first:
+            with pytest.raises(CallerLeft):
+                await leaving
+        else:
+            await leaving
+            place.give_back()
+        await staying
+        assert (place.n_running, place.n_queued) == (1, 0)
 
 
 STEPS = st.lists(

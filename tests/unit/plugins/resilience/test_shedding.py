@@ -180,7 +180,9 @@ async def test_the_callers_deadline_holds_in_the_queue_too() -> None:
     served = Served(MAX_QUEUED_REQUESTS=2, MAX_QUEUE_WAIT_MS=600_000)
     async with served.client() as client:
         under_way = await begun(client, served)
-        assert (await client.post("/v1/call", headers={"x-request-timeout-ms": "20"})).status_code == REFUSED
+        late = await client.post("/v1/call", headers={"x-request-timeout-ms": "20"})
+        assert late.json()["code"] == "upstream_timeout"
+        assert served.meter.total["requests_shed_total", "deadline", "interactive"] == 1
         asked_s = asyncio.get_running_loop().time()
         patient = asyncio.create_task(client.post("/v1/call", headers={"x-request-timeout-ms": "60000"}))
         await served.until(1, 1)
