@@ -179,10 +179,12 @@ async def test_a_replica_of_valkey_is_read_and_drops_wait_for_the_primary(server
     """After a failover, until the name means the new primary."""
     async with replicas(server.url) as (one, other):
         await one.cache.set(named("kept"), b"kept", ttl_s=60)
+        await one.cache.set(named("there"), b"there", ttl_s=60)
         await one.cache.set(named("tagged"), b"tagged", ttl_s=60, tags=["t"])
         server.command("REPLICAOF", "127.0.0.1", "1")
         server.command("CONFIG", "SET", "replica-serve-stale-data", "yes")
         assert await other.cache.get(named("kept")) == b"kept"
+        assert await other.cache.get_or_set(named("there"), Producer(), ttl_s=60) == b"there"
         await one.cache.set(named("new"), b"new", ttl_s=60)
         await one.cache.drop(TENANT, "t")
         await one.cache.beat()

@@ -155,6 +155,11 @@ class LayeredCache:
             n_seen = self._drops.n_seen
             turn = await self._valkey.begin(making.key, token, stale_will_do=stale_will_do)
             if turn is None:
+                # No turns are given by one that may not be written to; what it has it gives.
+                found = await self._valkey.get(making.key)
+                if found is not None and found.fresh_s > 0 and self._taken(making.key, found, n_seen):
+                    self._operations.add(1, "get_or_set", "shared")
+                    return found.value
                 return await self._made(making, flight, None)
             if turn.found is not None and self._taken(making.key, turn.found, n_seen):
                 self._operations.add(1, "get_or_set", "shared")

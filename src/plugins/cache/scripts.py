@@ -67,20 +67,31 @@ return found
 
 BEGIN: Final = (
     """#!lua flags=allow-oom
--- KEYS: entry, state, lock  ARGV: longest value, tags' prefix, token, lease in ms, stale will do, a new epoch
--- → whether we are to produce, epoch, number of drops; then as GET for one, if it is there
+-- KEYS: state, then for each entry: entry, lock  ARGV: longest value, tags' prefix, enough bytes, lease in ms, a new
+-- epoch, then for each: token, stale will do
+-- → epoch, number of drops, then for each whether we are to produce, and as GET, if it is there; fewer than asked for,
+-- once there is enough
 """
     + _CURRENT
     + _STATE
     + """
-local epoch, seq = state_of(KEYS[2], ARGV[6])
-local entry = redis.pcall('HMGET', KEYS[1], 'v', 'f', 'g', 'e', 's')
-if is_current(entry, KEYS[2], ARGV[2]) and #entry[1] <= tonumber(ARGV[1]) then
-  local ttl = redis.call('PTTL', KEYS[1])
-  if ARGV[5] == '1' or ttl > tonumber(entry[2]) then return {0, epoch, seq, entry[1], ttl, entry[2], entry[3]} end
+local epoch, seq = state_of(KEYS[1], ARGV[5])
+local turns, n_bytes = {epoch, seq}, 0
+for i = 2, #KEYS, 2 do
+  local entry = redis.pcall('HMGET', KEYS[i], 'v', 'f', 'g', 'e', 's')
+  local turn
+  if is_current(entry, KEYS[1], ARGV[2]) and #entry[1] <= tonumber(ARGV[1]) then
+    local ttl = redis.call('PTTL', KEYS[i])
+    if ARGV[i + 5] == '1' or ttl > tonumber(entry[2]) then
+      turn = {0, entry[1], ttl, entry[2], entry[3]}
+      n_bytes = n_bytes + #entry[1]
+    end
+  end
+  if not turn then turn = {redis.call('SET', KEYS[i + 1], ARGV[i + 4], 'NX', 'PX', ARGV[4]) and 1 or 0} end
+  turns[#turns + 1] = turn
+  if n_bytes >= tonumber(ARGV[3]) then break end
 end
-if redis.call('SET', KEYS[3], ARGV[3], 'NX', 'PX', ARGV[4]) then return {1, epoch, seq} end
-return {0, epoch, seq}
+return turns
 """
 )
 

@@ -88,6 +88,12 @@ class _Set(NamedTuple):
     n_bytes: int
 
 
+class _Begin(NamedTuple):
+    key: str
+    token: str
+    stale_will_do: bool
+
+
 class ValkeyLevel:
     """For one event loop. Tags are as `tag_keys` makes them."""
 
@@ -98,6 +104,7 @@ class ValkeyLevel:
         self._compress_above_bytes = compress_above_bytes
         self._guard: Guard = NullGuard()
         self._gets = Batches(self._got, lambda _: 0)
+        self._begins = Batches(self._begun, lambda _: 0)
         self._sets = Batches(self._stored, lambda entry: entry.n_bytes)
         self.is_away = True
         """Until the first beat."""
@@ -120,16 +127,15 @@ class ValkeyLevel:
         return entry
 
     async def begin(self, key: str, token: str, *, stale_will_do: bool) -> Turn | None:
-        """What is there, else a turn, ours or another's. None: it cannot be asked."""
-        keys: list[Text] = [_name("e", key), _STATE, _name("l", key)]
-        lease_ms = int(LEASE_S * 1000)
-        asked: list[Word] = [self._max_packed_bytes, _TAGS, token, lease_ms, int(stale_will_do), secrets.token_hex(8)]
-        reply = await self._asked("get", BEGIN, keys, asked)
+        """What is there, else a turn, ours or another's. None: it cannot be asked, or gives none."""
+        if self.is_away:
+            return None
+        reply = await self._begins.call(_Begin(key, token, stale_will_do))
         if reply is None:
             return None
-        is_ours, epoch, n_drops = cast("tuple[int, bytes, bytes]", reply[:3])
-        found = await self._entry(reply[3:])
-        if reply[3:] and found is None:  # not to be read by this release: nobody would ever be asked to replace it
+        epoch, n_drops, (is_ours, *entry) = cast("tuple[bytes, bytes, list[object]]", reply)
+        found = await self._entry(entry)
+        if entry and found is None:  # not to be read by this release: nobody would ever be asked to replace it
             await self.forget(key)
         self._operations.add(1, "get", "hit" if found else "miss")
         return Turn(is_ours=bool(is_ours), token=token, epoch=epoch, n_drops=n_drops, found=found)
@@ -191,7 +197,7 @@ class ValkeyLevel:
 
     async def close(self) -> None:
         self.is_away = True
-        await asyncio.gather(self._gets.close(), self._sets.close())
+        await asyncio.gather(self._gets.close(), self._begins.close(), self._sets.close())
         await self._valkey.close()
 
     async def _got(self, keys: Sequence[str]) -> Sequence[Sequence[object] | None]:
@@ -203,6 +209,21 @@ class ValkeyLevel:
             if not reply:
                 return [*found, *[None] * (len(keys) - len(found))]
             found.extend(cast("Sequence[Sequence[object]]", reply))
+        return found
+
+    async def _begun(self, asked: Sequence[_Begin]) -> Sequence[Sequence[object] | None]:
+        """Each with the epoch and the number of drops. None for those that could not be asked for."""
+        found: list[Sequence[object] | None] = []
+        while len(found) < len(asked):
+            names: list[Text] = [_STATE]
+            said: list[Word] = [self._max_packed_bytes, _TAGS, MAX_BYTES, int(LEASE_S * 1000), secrets.token_hex(8)]
+            for one in asked[len(found) :]:
+                names += _name("e", one.key), _name("l", one.key)
+                said += one.token, int(one.stale_will_do)
+            reply = await self._asked("get", BEGIN, names, said)
+            if not reply:
+                return [*found, *[None] * (len(asked) - len(found))]
+            found.extend((*reply[:2], turn) for turn in reply[2:])
         return found
 
     async def _stored(self, entries: Sequence[_Set]) -> Sequence[bool]:

@@ -195,6 +195,20 @@ async def test_what_is_asked_at_once_goes_together(server: ValkeyServer, key: st
         assert scripts_run(server) - before <= 2 * (2000 // MAX_CALLS + 1) + 4
 
 
+async def test_turns_are_asked_for_together(server: ValkeyServer, key: str) -> None:
+    """Each gets its own: to produce what is not there, else what is."""
+    keys = [f"{key}-{n}" for n in range(500)]
+    async with replicas(server.url) as (one, other):
+        await asyncio.gather(*(one.cache.set(k, k.encode(), ttl_s=60) for k in keys[::2]))
+        before = scripts_run(server)
+        made = Producer()
+        found = await asyncio.gather(*(other.cache.get_or_set(k, made, ttl_s=60) for k in keys))
+        assert found == [b"made" if n % 2 else k.encode() for n, k in enumerate(keys)]
+        assert made.n_asked == 250
+        assert scripts_run(server) - before <= 500 // MAX_CALLS + 1 + 250 // MAX_CALLS + 1 + 4
+        assert await asyncio.gather(*(one.cache.get(k) for k in keys)) == found
+
+
 async def test_many_long_values_come_in_parts(server: ValkeyServer, key: str) -> None:
     """No reply is much longer than a megabyte, however many are asked for; who leaves takes nothing from the rest."""
     values = {f"{key}-{n}": os.urandom(200_000) for n in range(12)}
@@ -207,6 +221,11 @@ async def test_many_long_values_come_in_parts(server: ValkeyServer, key: str) ->
         leaving.cancel()
         assert await asyncio.gather(*asking) == list(values.values())
         assert 3 <= scripts_run(server) - before <= 5
+    async with replicas(server.url, 1, memory_bytes=1) as (other,):
+        before, made = scripts_run(server), Producer()
+        found = await asyncio.gather(*(other.cache.get_or_set(k, made, ttl_s=60) for k in values))
+        assert (found, made.n_asked) == (list(values.values()), 0)
+        assert 2 <= scripts_run(server) - before <= 4
 
 
 @pytest.mark.parametrize(
