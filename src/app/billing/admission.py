@@ -36,7 +36,8 @@ class Admission:
         return _Admitted(self._ledger.open(expected, call_id), reservation, slot)
 
     def cached(self, expected: Expected, target: str) -> None:
-        self._ledger.open(expected, new_id()).close(Happened(outcome="cached", target=target, attempts=0))
+        opened = self._ledger.open(expected, new_id(), is_announced=False)
+        opened.close(Happened(outcome="cached", target=target, attempts=0))
 
 
 class _Admitted:

@@ -22,8 +22,8 @@ class Ledger:
     def __init__(self, append: Callable[[Record], None]) -> None:
         self._append = append
 
-    def open(self, expected: Expected, call_id: UUID) -> OpenCall:
-        """`call_id`: a UUIDv7 of now."""
+    def open(self, expected: Expected, call_id: UUID, *, is_announced: bool = True) -> OpenCall:
+        """`call_id`: a UUIDv7 of now. What is closed at once need not be announced."""
         intent = Intent(
             id=call_id,
             tenant_id=expected.tenant_id or PLATFORM_CHAIN,
@@ -33,7 +33,8 @@ class Ledger:
             endpoint=expected.endpoint,
             estimate_nusd=_number(expected.estimate_nusd),
         )
-        self._append(intent)
+        if is_announced:
+            self._append(intent)
         return OpenCall(intent, self._append)
 
 
