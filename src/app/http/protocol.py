@@ -107,6 +107,7 @@ class GuardedProtocol(HttpToolsProtocol):
         # An answer that comes before the request's end ends the connection: what follows would be read as a request.
         self.cycle.keep_alive = False
         self._ending.lingers = True
+        self._ending.hold()
 
     def on_message_complete(self) -> None:
         if self._wants_upgrade():
