@@ -80,7 +80,7 @@ def test_calls_tokens_and_cost_are_counted_exactly(gateway: Gateway) -> None:
 def test_cache_breaker_and_retries_are_counted(gateway: Gateway) -> None:
     """Look-ups by result, each breaker's state, attempts after the first and how they ended."""
     text = scrape(gateway)
-    assert value(text, 'cache_operations_total{operation="get_or_set",result="hit"}') == 2
+    assert value(text, 'cache_operations_total{operation="get",result="hit"}') == 2
     assert value(text, 'cache_operations_total{operation="get_or_set",result="produced"}') == 1
     assert value(text, 'circuit_breaker_state{dependency="openai/doomed-1",state="open"}') == 1
     assert value(text, 'circuit_breaker_state{dependency="openai/gpt",state="closed"}') == 1

@@ -103,6 +103,18 @@ async def test_what_was_stored_comes_back_or_is_a_miss(cache: Cache, place: str)
     assert await cache.get(key) in (b"answer", None)
 
 
+async def test_what_is_at_hand_is_what_is_there(cache: Cache, place: str) -> None:
+    """Or nothing, which says nothing."""
+    key = cache.create_key(ONE, place, ["a"])
+    assert cache.peek(key) is None
+    await cache.set(key, b"answer", ttl_s=60)
+    assert cache.peek(key) in (await cache.get(key), None)
+    await cache.set(key, b"other", ttl_s=60)
+    assert cache.peek(key) in (b"other", None)
+    await cache.set(key, b"over", ttl_s=-1)
+    assert cache.peek(key) is None
+
+
 @pytest.mark.parametrize("ttl_s", [0, -1.0])
 async def test_what_has_no_time_left_is_a_miss(cache: Cache, place: str, ttl_s: float) -> None:
     """A time to live that is over stores nothing."""

@@ -47,13 +47,13 @@ class CachedChain:
         entry = self._entry(call, plan, wish)
         if entry is None:
             return await self._chain.complete(call, plan)
-        value: bytes | None = None
-        if entry.policy.reads and entry.policy.writes:
+        value = self._cache.peek(entry.key) if entry.policy.reads else None
+        if value is None and entry.policy.reads and entry.policy.writes:
             sending = Sending(self._chain, call, plan)
             value = await sending.shared(self._cache, entry.key, entry.policy.ttl_s)
             if sending.done is not None:
                 return msgspec.structs.replace(sending.done, cache="miss")
-        elif entry.policy.reads:
+        elif value is None and entry.policy.reads:
             value = await self._cache.get(entry.key)
         if (found := self._again(value, call, plan)) is not None:
             kept, target = found
@@ -75,7 +75,7 @@ class CachedChain:
         entry = self._entry(call, plan, wish)
         if entry is None:
             return await self._chain.stream(call, plan)
-        value = await self._cache.get(entry.key) if entry.policy.reads else None
+        value = (self._cache.peek(entry.key) or await self._cache.get(entry.key)) if entry.policy.reads else None
         if (found := self._again(value, call, plan)) is not None:
             kept, target = found
             wire = kept.wire + kept.usage_wire if call.include_usage else kept.wire

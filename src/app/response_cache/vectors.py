@@ -115,9 +115,11 @@ class CachedEmbedding:
         return [self._cache.create_key(tenant_id, SHAPE, (*alike, *extra, part)) for part in parts]
 
     async def _kept(self, keys: Sequence[str]) -> Sequence[KeptVector | None]:
-        if len(keys) == 1:
-            return [read_vector(await self._cache.get(keys[0]))]
-        return [read_vector(value) for value in await asyncio.gather(*(self._cache.get(key) for key in keys))]
+        """All that are not at hand are asked for at once."""
+        values = {key: self._cache.peek(key) for key in keys}
+        if missing := [key for key, value in values.items() if value is None]:
+            values |= zip(missing, await asyncio.gather(*map(self._cache.get, missing)), strict=True)
+        return [read_vector(values[key]) for key in keys]
 
     def _hit(self, call: EmbeddingCall, plan: Plan, kept: Sequence[KeptVector | None]) -> Embedded | None:
         """All of them there, and of one target."""

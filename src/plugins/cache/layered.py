@@ -76,6 +76,9 @@ class LayeredCache:
     def create_key(self, tenant_id: TenantId, namespace: str, parts: Sequence[bytes | str]) -> str:
         return create_key(tenant_id, namespace, parts)
 
+    def peek(self, key: str) -> bytes | None:
+        return self._memory.peek(key)
+
     async def get(self, key: str) -> bytes | None:
         entry = self._memory.look(key)
         value = None

@@ -82,14 +82,20 @@ class MemoryCache:
     def create_key(self, tenant_id: TenantId, namespace: str, parts: Sequence[bytes | str]) -> str:
         return create_key(tenant_id, namespace, parts)
 
-    async def get(self, key: str) -> bytes | None:
+    def peek(self, key: str) -> bytes | None:
+        """Counted if it is there: else whoever needs it goes on to `get` or `get_or_set`."""
         entry = self._entries.get(key)
         if entry is None or entry.fresh_until_s <= self._clock():
-            self._operations.add(1, "get", "miss")
             return None
         self._entries.move_to_end(key)
         self._operations.add(1, "get", "hit")
         return entry.value
+
+    async def get(self, key: str) -> bytes | None:
+        value = self.peek(key)
+        if value is None:
+            self._operations.add(1, "get", "miss")
+        return value
 
     async def set(self, key: str, value: bytes, *, ttl_s: float, tags: Sequence[str] = ()) -> None:
         """A value that is too long, or whose time is over already, replaces nothing but removes what was there."""

@@ -24,6 +24,9 @@ class TimedCache:
     def create_key(self, tenant_id: TenantId, namespace: str, parts: Sequence[bytes | str]) -> str:
         return self._cache.create_key(tenant_id, namespace, parts)
 
+    def peek(self, key: str) -> bytes | None:
+        return self._cache.peek(key)
+
     async def get(self, key: str) -> bytes | None:
         began_s = time.perf_counter()
         try:

@@ -100,6 +100,9 @@ class NullCache:
     def create_key(self, tenant_id: TenantId, namespace: str, parts: Sequence[bytes | str]) -> str:
         return ""
 
+    def peek(self, key: str) -> bytes | None:
+        return None
+
     async def get(self, key: str) -> bytes | None:
         return None
 
