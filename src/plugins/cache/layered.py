@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context
 from functools import partial
 from typing import Final
 
@@ -65,6 +66,9 @@ class LayeredCache:
         self._flights = Flights()
         self._drops = Drops(valkey, self._dropped)
         self._errands: set[asyncio.Task[None]] = set()
+        self._turns: dict[str, tuple[str, Turn]] = {}
+        """By token, each with its key: what is being produced here."""
+        self._renewing: asyncio.Task[None] | None = None
         self._operations = operations_of(NullMeter())
 
     def observe_with(self, meter: Meter, slow_log: SlowLog, guard: Guard) -> None:
@@ -148,6 +152,8 @@ class LayeredCache:
     async def close(self) -> None:
         """End what is being produced; whose turn it was gives it back, if there is time."""
         await self._flights.close()
+        if self._renewing is not None:
+            self._renewing.cancel()
         await asyncio.gather(*self._errands, return_exceptions=True)
         await self._valkey.close()
 
@@ -175,14 +181,16 @@ class LayeredCache:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def _made_in_turn(self, making: Making, flight: Flight, turn: Turn) -> bytes:
-        renewing = asyncio.create_task(self._renew(making.key, turn), name="cache-lease")
+        self._turns[turn.token] = making.key, turn
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self._renew(), name="cache-leases", context=Context())
         try:
             return await self._made(making, flight, turn)
         except BaseException:
             self._run_errand(self._valkey.give_back(making.key, turn))
             raise
         finally:
-            renewing.cancel()
+            del self._turns[turn.token]
 
     async def _made(self, making: Making, flight: Flight, turn: Turn | None) -> bytes:
         try:
@@ -199,10 +207,11 @@ class LayeredCache:
             await self._valkey.set(making.key, value, ttl_s=ttl_s, stale_s=making.stale_s, tags=making.tags, turn=turn)
         return value
 
-    async def _renew(self, key: str, turn: Turn) -> None:
-        while True:
+    async def _renew(self) -> None:
+        """One for all turns, until there is none, and on nobody's behalf."""
+        while self._turns:
             await self._sleep(LEASE_S / 3)
-            await self._valkey.renew(key, turn)
+            await asyncio.gather(*(self._valkey.renew(key, turn) for key, turn in self._turns.values()))
 
     def _taken(self, key: str, found: SharedEntry, n_seen: int) -> bool:
         """Whether it may be given; if so it is in memory, too, unless a drop was seen while it was under way."""
