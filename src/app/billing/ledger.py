@@ -13,6 +13,10 @@ from app.llm.accounting import Expected, Happened
 MAX_TEXT = 200
 """Of a model's name: clients choose those that a wildcard stands for."""
 
+_GIVEN_UP = frozenset({"cancelled", "upstream_timeout"})
+"""By whoever made the call: they left, or their deadline came. A target's own time-out is its failure: then no call is
+under way any more."""
+
 _OUTCOMES: dict[str, Outcome] = {"ok": "ok", "cached": "cached", "cancelled": "cancelled"}
 
 
@@ -55,7 +59,7 @@ class OpenCall:
             return None
         outcome, usage, cost_nusd = _OUTCOMES.get(happened.outcome, "error"), happened.usage, happened.cost_nusd
         # Whoever gave up a call may well pay for it; one that failed, or was never sent, costs nothing.
-        is_unknown = outcome == "cancelled" and usage is None and happened.is_under_way
+        is_unknown = happened.is_under_way and usage is None and happened.outcome in _GIVEN_UP
         if usage is None and outcome != "ok":
             cost_nusd = intent.estimate_nusd if is_unknown else 0
         entry = entry_of(

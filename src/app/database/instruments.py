@@ -120,6 +120,8 @@ class DatabaseInstruments:
         self._over(connection.info, sql, "ok")
 
     def _failed(self, context: ExceptionContext) -> None:
+        if not context.is_disconnect:
+            self._n_unanswered, self._answered_at_s = 0, time.perf_counter()
         if context.connection is not None and context.statement is not None:
             self._over(context.connection.info, context.statement, "error")
 

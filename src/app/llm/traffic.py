@@ -20,11 +20,13 @@ KNOWN_FROM = 20
 IN_VAIN = 2.0
 """Times the p95, and who waited longer waits for an answer that will not come: one in a hundred takes so long."""
 
-IN_VAIN_AT_LEAST_S = 1.0
-"""However quick the target mostly is: a pause of that length is none of its."""
 
-IN_VAIN_UNKNOWN_S = 10.0
-"""For a first token, while it is not known how quick the target is; three times that for a whole answer."""
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """Who waits for less never waited in vain, however quick the target mostly is: a tenant with long questions and
+    short deadlines must not close it to others."""
+
+    first_token_s: float = 10.0
+    whole_s: float = 30.0
 
 
 class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,9 +97,10 @@ class _Fare:
 class Traffic:
     """Begin and end each call that is sent. Target ids are those of a catalog, so there are not too many."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, patience: Patience | None = None) -> None:
         """`clock`: monotonic seconds."""
         self._clock = clock
+        self._patience = patience or Patience()
         self._fares: dict[str, _Fare] = {}
 
     def begin(self, target_id: str) -> None:
@@ -153,9 +156,7 @@ class Traffic:
         fare = self._fares.get(target_id)
         latest = None if fare is None else fare.wholes if is_whole else fare.first_tokens
         known_s = IN_VAIN * latest.quantile(0.95) / 1000 if latest else 0.0
-        if latest is not None and len(latest) >= KNOWN_FROM:
-            return max(known_s, IN_VAIN_AT_LEAST_S)
-        return max(known_s, 3 * IN_VAIN_UNKNOWN_S if is_whole else IN_VAIN_UNKNOWN_S)
+        return max(known_s, self._patience.whole_s if is_whole else self._patience.first_token_s)
 
     def fare_of(self, target_id: str) -> Fare:
         fare = self._fares.get(target_id)

@@ -152,7 +152,8 @@ class Breaker:
     def ended(self, exc: BaseException | None, *, since_s: float) -> None:
         """How it went on with what had begun at `since_s`: before the last transition, it counts for nothing.
 
-        That it ended well says nothing of those that cannot begin now.
+        What breaks at once is one failure: only what began after it says that it goes on. That one ended well says
+        nothing of those that cannot begin now.
         """
         if self.state != "closed" or self.forced is not None or since_s < self._turned_at_s:
             return
@@ -160,13 +161,14 @@ class Breaker:
             if self._broken_at_s:
                 self._broken_at_s.clear()
                 self._context = self._closed_context(len(self._failed_at_s))
-        elif isinstance(exc, RetryableError) and not isinstance(exc, REFUSALS):
+        elif isinstance(exc, RetryableError) and not isinstance(exc, REFUSALS) and since_s >= self._last_broken_at_s:
             self._failed(exc, self._broken_at_s)
 
     def unanswered(self, *, since_s: float) -> None:
-        """A call, or a probe, that was sent at `since_s` was given up in vain. Others may have been answered since."""
-        is_silent = since_s >= max(self._turned_at_s, self._succeeded_at_s)
-        if is_silent and self.forced is None and self.state != "open":
+        """A call, or the probe, that was sent at `since_s` was given up in vain. Others may have been answered, or have
+        become the probe, since."""
+        since_when_s = max(self._turned_at_s, self._succeeded_at_s, self._probing_since_s or -math.inf)
+        if since_s >= since_when_s and self.forced is None and self.state != "open":
             self._failed(RetryableError(f"{self.name} does not answer"), self._failed_at_s)
 
     def recovered(self) -> None:
@@ -224,6 +226,10 @@ class Breaker:
         if self.state == "half_open" and since_s is not None and now_s < since_s + self.policy.reset_timeout_s:
             return _WHILE_PROBING_RETRY_AFTER_S
         return None
+
+    @property
+    def _last_broken_at_s(self) -> float:
+        return self._broken_at_s[-1] if self._broken_at_s else -math.inf
 
     def _close(self, cause: Cause) -> None:
         self._failed_at_s.clear()

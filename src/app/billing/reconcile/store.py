@@ -20,7 +20,7 @@ _SENT = """
            count(*) FILTER (WHERE cost_nusd IS NULL) AS unpriced
     FROM calls
     WHERE time >= :begins AND time < :ends
-      AND (outcome = 'lost' OR (outcome IN ('ok', 'cancelled') AND attempts > 0))
+      AND (outcome = 'lost' OR (attempts > 0 AND (is_estimate OR outcome IN ('ok', 'cancelled'))))
 """
 _OF_ALL = text(_SENT + " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3")
 _OF_TENANT = text(_SENT + " AND tenant_id = :tenant_id GROUP BY 1, 2, 3 ORDER BY 1, 2, 3")

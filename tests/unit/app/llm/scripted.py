@@ -14,7 +14,7 @@ from app.llm.hedging import Quota
 from app.llm.model import Call, EmbeddingCall, Events, Reply, Target, TenantKeyUse, Usage, Vectors
 from app.llm.places import Places
 from app.llm.tenant_prices import TenantPrices
-from app.llm.traffic import Traffic
+from app.llm.traffic import Patience, Traffic
 from plugins.contract.nulls import NullGuard
 from plugins.contract.ports import Guard
 from unit.app.llm.support import plan
@@ -128,12 +128,13 @@ class World:
         max_calls: int = 0,
         book: Book | None = None,
         tenant_prices: TenantPrices | None = None,
+        patience: Patience | None = None,
         **behaviours: Behaviour,
     ) -> None:
         self.transport = Scripted(behaviours)
         self.book = book or Book()
         self.clock = FakeClock()
-        self.traffic = Traffic()
+        self.traffic = Traffic(patience=patience)
         self.quota = Quota(self.clock)
         self.places = Places(max_calls)
         self.meter = RecordingMeter()

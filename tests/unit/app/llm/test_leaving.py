@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from app.billing.ledger import Ledger
-from app.errors import UpstreamUnavailable
+from app.errors import DeadlineExceeded, UpstreamTimeout, UpstreamUnavailable
 from app.ids import new_id
-from app.llm.model import Call
+from app.llm.model import Call, Timeouts
 from plugins.resilience.config import ResilienceSettings
 from plugins.resilience.guard import ResilientGuard
-from unit.app.llm.scripted import Behaviour, World, asked, target
+from unit.app.llm.scripted import Behaviour, World, asked, target, within
 from unit.app.llm.support import asking, plan
 from unit.plugins.harness import eventually
 
@@ -74,6 +74,28 @@ async def test_a_call_under_way_is_charged(call: Call) -> None:
         assert last.n_asked == len(others)
         await leave(world, answering)
         assert charged(world) == [("cancelled", True)]
+
+
+async def test_a_deadline_is_a_way_of_leaving(call: Call) -> None:
+    """Who is in a hurry must not have for nothing what the vendor bills; what failed before it costs nothing."""
+    world = World(one=hangs())
+    with pytest.raises(DeadlineExceeded):
+        await asked(world, within(call, 0.02), ONE, TWO)
+    assert charged(world) == [("error", True)]
+    pauses = Pauses()
+    world = World(guard=pauses.guard, one=away())
+    with pytest.raises((DeadlineExceeded, UpstreamUnavailable)):
+        await asked(world, within(call, 0.02), ONE)
+    assert charged(world) == [("error", False)]
+
+
+async def test_a_targets_own_time_out_costs_nothing(call: Call) -> None:
+    """It failed, as targets do."""
+    quick = msgspec.structs.replace(ONE, timeouts=Timeouts(first_token_s=0.01, total_s=0.01))
+    world = World(one=hangs())
+    with pytest.raises(UpstreamTimeout):
+        await asked(world, call, quick)
+    assert charged(world) == [("error", False)]
 
 
 async def test_a_pause_after_a_failure_costs_nothing(call: Call) -> None:

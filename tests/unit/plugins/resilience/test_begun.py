@@ -55,17 +55,28 @@ def test_who_breaks_every_stream_opens_at_the_threshold() -> None:
         streams.begin()
 
 
-def test_those_that_break_at_once_open_it_once() -> None:
-    """A dead connection breaks all that are under way; what comes after the opening is old news."""
+def test_those_that_break_at_once_are_one_failure() -> None:
+    """One of the target's machines went down with all its streams; what begins afterwards shows how it is."""
     streams = Streams()
     since_s = [streams.begin() for _ in range(50)]
+    streams.clock.now_s += 1
     for one_s in since_s:
         streams.breaker.ended(DOWN, since_s=one_s)
+    assert (streams.breaker.state, streams.n_failures) == ("closed", 1)
+    streams.run(DOWN)
+    streams.run(DOWN)
     assert streams.breaker.state == "open"
-    streams.clock.now_s += 60
+
+
+def test_what_breaks_after_an_opening_is_old_news() -> None:
+    """Of streams that had begun before it."""
+    streams = Streams()
+    since_s = streams.begin()
+    for _ in range(THRESHOLD):
+        streams.run(DOWN)
+    streams.clock.now_s += POLICY.reset_timeout_s
     streams.run()
-    for one_s in since_s:
-        streams.breaker.ended(DOWN, since_s=one_s)
+    streams.breaker.ended(DOWN, since_s=since_s)
     assert (streams.breaker.state, streams.n_failures) == ("closed", 0)
 
 
