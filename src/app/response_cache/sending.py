@@ -16,6 +16,7 @@ from app.llm.chain import Chain
 from app.llm.model import Call, Plan
 from app.response_cache.recording import may_be_kept
 from plugins.contract.ports import Cache
+from plugins.contract.work import waited_for_model
 
 WAITED_S = 11.0
 """For another's answer: nine in ten are there by then, and one that hangs would hold up all others. A second longer
@@ -65,7 +66,9 @@ class Sending:
 
         When its client leaves, a call that others wait for goes on: it is billed to who sent it, as it was sent.
         """
-        until_s = asyncio.get_running_loop().time() + WAITED_S
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
+        until_s = began_s + WAITED_S
         if self._call.deadline_s is not None:  # past it, the chain says what happens
             until_s = min(until_s, self._call.deadline_s)
         self._patience = asyncio.timeout_at(until_s)
@@ -75,6 +78,8 @@ class Sending:
         except Exception:
             if self._is_sent and self.done is None:
                 raise
+            if not self._is_sent:
+                waited_for_model(clock() - began_s)  # another's, in vain
             return None
         finally:
             self._has_left = True
