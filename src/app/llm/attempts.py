@@ -15,13 +15,17 @@ MAX_TOLD = 20
 class Attempts:
     """The failures of one request, in order. `n_sent` counts the calls that were really sent, to all targets."""
 
-    __slots__ = ("failures", "is_under_way", "n_sent")
+    __slots__ = ("failures", "n_sent", "under_way")
 
     def __init__(self) -> None:
         self.n_sent = 0
-        self.is_under_way = False
-        """Once the walk has ended, or pauses: whether its last leg was being answered, or had been."""
+        self.under_way: Target | None = None
+        """Once the walk has ended, or pauses: whose answer was awaited, or had come."""
         self.failures: list[tuple[Target, WattosError, float]] = []
+
+    @property
+    def last_asked(self) -> Target | None:
+        return self.under_way or (self.failures[-1][0] if self.failures else None)
 
     def failed(self, target: Target, exc: WattosError, ms: float) -> None:
         self.failures.append((target, exc, ms))

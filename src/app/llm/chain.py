@@ -232,12 +232,12 @@ class _closed_if_it_fails:  # noqa: N801  # reads as what it is
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: object) -> None:
         if exc is None:
             return
-        attempts = self._attempts
+        attempts, last_asked = self._attempts, self._attempts.last_asked
         self._account.close(
             Happened(
                 outcome=outcome_of(exc),
-                target=attempts.failures[-1][0].id if attempts.failures else None,
+                target=last_asked.id if last_asked else None,
                 attempts=attempts.n_sent - self._n_before,
-                is_under_way=attempts.is_under_way,
+                is_under_way=attempts.under_way is not None,
             )
         )

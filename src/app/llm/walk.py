@@ -40,7 +40,7 @@ class Walk:
     async def to_who_gives(self, plan: Plan, asking: Asking[T]) -> Served[T]:
         """Raises: what the only target raised, or AllTargetsFailed; Overloaded; what stops the walk."""
         began_s, attempts = time.monotonic(), asking.attempts
-        attempts.is_under_way = False  # of the stream before, where this one is to continue it
+        attempts.under_way = None  # of the stream before, where this one is to continue it
         waiting = plan.targets
         full: tuple[Target, ...] = ()
         asked: set[str] = set()
@@ -83,7 +83,7 @@ class Walk:
                     place=NO_PLACE if asking.is_whole else leg.place,
                 )
             finally:
-                attempts.is_under_way = leg.is_under_way
+                attempts.under_way = leg.target if leg.is_under_way else None
                 waited_for_model(time.monotonic() - asked_s)
         raise attempts.summary()
 

@@ -81,7 +81,7 @@ async def test_a_deadline_is_a_way_of_leaving(call: Call) -> None:
     world = World(one=hangs())
     with pytest.raises(DeadlineExceeded):
         await asked(world, within(call, 0.02), ONE, TWO)
-    assert charged(world) == [("error", True)]
+    assert (charged(world), world.told()) == ([("error", True)], [("one", "upstream_timeout", 1)])
     pauses = Pauses()
     world = World(guard=pauses.guard, one=away())
     with pytest.raises((DeadlineExceeded, UpstreamUnavailable)):
