@@ -22,6 +22,9 @@ WAITED_S = 11.0
 """For another's answer: nine in ten are there by then, and one that hangs would hold up all others. A second longer
 than a replica waits for another, so that then one of its own goes first."""
 
+A_LOOK_S = 0.05
+"""Into Valkey, which is our work. What takes longer is a wait for another replica, and none of ours."""
+
 SHAPE = "answers-v2"
 """Of `Kept` and of what makes a key: whoever changes either counts on, so that no release reads another's."""
 
@@ -52,7 +55,7 @@ class _NotShared(Exception):
 class Sending:
     """One request's part: it is sent if it is its turn. `done`: what came of that."""
 
-    __slots__ = ("_call", "_chain", "_has_left", "_is_sent", "_patience", "_plan", "done")
+    __slots__ = ("_began_s", "_call", "_chain", "_has_left", "_is_sent", "_patience", "_plan", "done")
 
     def __init__(self, chain: Chain, call: Call, plan: Plan) -> None:
         self._chain = chain
@@ -67,8 +70,8 @@ class Sending:
         When its client leaves, a call that others wait for goes on: it is billed to who sent it, as it was sent.
         """
         clock = asyncio.get_running_loop().time
-        began_s = clock()
-        until_s = began_s + WAITED_S
+        self._began_s = clock()
+        until_s = self._began_s + WAITED_S
         if self._call.deadline_s is not None:  # past it, the chain says what happens
             until_s = min(until_s, self._call.deadline_s)
         self._patience = asyncio.timeout_at(until_s)
@@ -79,7 +82,7 @@ class Sending:
             if self._is_sent and self.done is None:
                 raise
             if not self._is_sent:
-                waited_for_model(clock() - began_s)  # another's, in vain
+                waited_for_model(clock() - self._began_s)  # another's, in vain
             return None
         finally:
             self._has_left = True
@@ -90,6 +93,9 @@ class Sending:
             raise _NotShared
         self._is_sent = True
         self._patience.reschedule(None)
+        waited_s = asyncio.get_running_loop().time() - self._began_s
+        if waited_s > A_LOOK_S:
+            waited_for_model(waited_s)
         self.done = await self._chain.complete(self._call, self._plan)
         value = kept_answer(self._call, self.done)
         if value is None:

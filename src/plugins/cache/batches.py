@@ -36,8 +36,8 @@ class Batches(Generic[Q, A]):
             loop.call_soon(self._go)
         return await answer
 
-    async def close(self) -> None:
-        """What is on ends by itself, as each call of Valkey does."""
+    async def settle(self) -> None:
+        """Wait for what is on, which ends by itself, as each call of Valkey does."""
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def _go(self) -> None:

@@ -19,6 +19,7 @@ import msgspec
 
 from plugins.cache.drops import Drops
 from plugins.cache.flights import Flight, Flights
+from plugins.cache.hung import Hung
 from plugins.cache.keys import create_key, tag_key, tag_keys
 from plugins.cache.memory import MemoryCache, operations_of
 from plugins.cache.valkey_level import LEASE_S, SharedEntry, Turn, ValkeyLevel
@@ -69,6 +70,7 @@ class LayeredCache:
         self._turns: dict[str, tuple[str, Turn]] = {}
         """By token, each with its key: what is being produced here."""
         self._renewing: asyncio.Task[None] | None = None
+        self._hung = Hung(clock)
         self._operations = operations_of(NullMeter())
 
     def observe_with(self, meter: Meter, slow_log: SlowLog, guard: Guard) -> None:
@@ -159,10 +161,15 @@ class LayeredCache:
 
     async def _come_by(self, making: Making, stale_will_do: bool, flight: Flight) -> bytes:
         """Out of Valkey, or made: by us if it is our turn, if turns cannot be asked for, or if others take long."""
-        token, until_s, pause_s = secrets.token_hex(8), self._clock() + WAIT_S, FIRST_PAUSE_S
+        token, pause_s = secrets.token_hex(8), FIRST_PAUSE_S
+        until_s = self._clock() + (0.0 if self._hung.has(making.key) else WAIT_S)
         while True:
             n_seen = self._drops.n_seen
-            turn = await self._valkey.begin(making.key, token, stale_will_do=stale_will_do)
+            try:
+                turn = await self._valkey.begin(making.key, token, stale_will_do=stale_will_do)
+            except asyncio.CancelledError:
+                self._run_errand(self._valkey.give_back(making.key, token))
+                raise
             if turn is None:
                 # No turns are given by one that may not be written to; what it has it gives.
                 found = await self._valkey.get(making.key)
@@ -175,7 +182,10 @@ class LayeredCache:
                 return turn.found.value
             if turn.is_ours:
                 return await self._made_in_turn(making, flight, turn)
-            if turn.found is not None or self._clock() >= until_s:
+            if turn.found is not None:
+                return await self._made(making, flight, turn)
+            if self._clock() >= until_s:
+                self._hung.add(making.key)
                 return await self._made(making, flight, turn)
             await self._sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -187,7 +197,7 @@ class LayeredCache:
         try:
             return await self._made(making, flight, turn)
         except BaseException:
-            self._run_errand(self._valkey.give_back(making.key, turn))
+            self._run_errand(self._valkey.give_back(making.key, turn.token))
             raise
         finally:
             del self._turns[turn.token]

@@ -152,7 +152,7 @@ class ValkeyLevel:
                 self._operations.add(1, "set", "no_room")
             await self.forget(key)
             if turn is not None and turn.is_ours:
-                await self.give_back(key, turn)
+                await self.give_back(key, turn.token)
             return
         data = await packed(value, compress_above_bytes=self._compress_above_bytes)
         life_ms = max(1, int(min(ttl_s + stale_s, MAX_TTL_S) * 1000))
@@ -161,7 +161,7 @@ class ValkeyLevel:
         if await self._sets.call(_Set(key=key, said=said, n_bytes=len(data))):
             self._operations.add(1, "set", "stored")
         elif turn is not None and turn.is_ours:
-            await self.give_back(key, turn)
+            await self.give_back(key, turn.token)
 
     async def forget(self, *keys: str) -> None:
         await self._asked("set", FORGET, [_name("e", key) for key in keys], [])
@@ -169,8 +169,10 @@ class ValkeyLevel:
     async def renew(self, key: str, turn: Turn) -> None:
         await self._asked("lock", RENEW, [_name("l", key)], [turn.token, int(LEASE_S * 1000)])
 
-    async def give_back(self, key: str, turn: Turn) -> None:
-        await self._asked("lock", RENEW, [_name("l", key)], [turn.token, 0])
+    async def give_back(self, key: str, token: str) -> None:
+        """A turn, also one that is just being given."""
+        await self._begins.settle()
+        await self._asked("lock", RENEW, [_name("l", key)], [token, 0])
 
     async def drop(self, tags: Sequence[str]) -> bool:
         """Whether Valkey knows of it now."""
@@ -197,7 +199,7 @@ class ValkeyLevel:
 
     async def close(self) -> None:
         self.is_away = True
-        await asyncio.gather(self._gets.close(), self._begins.close(), self._sets.close())
+        await asyncio.gather(self._gets.settle(), self._begins.settle(), self._sets.settle())
         await self._valkey.close()
 
     async def _got(self, keys: Sequence[str]) -> Sequence[Sequence[object] | None]:

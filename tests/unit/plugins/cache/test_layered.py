@@ -136,7 +136,7 @@ async def test_a_producer_that_works_keeps_its_turn(server: ValkeyServer, key: s
         turn = await other.level.begin(key, "another", stale_will_do=True)
         assert turn is not None
         assert not turn.is_ours
-        await other.level.give_back(key, turn)
+        await other.level.give_back(key, turn.token)
         assert server.command("EXISTS", lock).startswith(":1")
         producer.gate.set()
         assert await making == b"made"
