@@ -92,7 +92,7 @@ def test_a_trusted_proxy_says_where_and_how(proxied: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    "id_", ["a\tb", "x" * 500, "a b", '"}{"level":60', "ä", "../../etc/passwd", "$(reboot)", "<script>", "%0d%0a"]
+    "id_", ["7f\t3a", "x" * 500, "7f 3a", '"}{"level":60', "ä", "../../etc/passwd", "$(reboot)", "<script>", "%0d%0a"]
 )
 def test_a_request_id_is_ours_unless_it_is_plain(gateway: Gateway, id_: str) -> None:
     """It stands in answers and in the log: what could break out of either is replaced."""
