@@ -11,7 +11,7 @@ case " $* " in
     echo "Installing LiteLLM's proxy into $venv …" >&2
     rm -rf "$venv"
     .venv/bin/python -m venv "$venv" # the same Python for both
-    "$venv/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes -r "$lock"
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r "$lock"
     cp "$lock" "$venv/.installed"
   fi
   ;;
