@@ -115,13 +115,16 @@ class DatabaseInstruments:
         connection.info[_BEGAN_S] = time.perf_counter()
         self._n_unanswered += 1
 
-    def _succeeded(self, connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
+    def _answered(self) -> None:
         self._n_unanswered, self._answered_at_s = 0, time.perf_counter()
+
+    def _succeeded(self, connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
+        self._answered()
         self._over(connection.info, sql, "ok")
 
     def _failed(self, context: ExceptionContext) -> None:
         if not context.is_disconnect:
-            self._n_unanswered, self._answered_at_s = 0, time.perf_counter()
+            self._answered()
         if context.connection is not None and context.statement is not None:
             self._over(context.connection.info, context.statement, "error")
 

@@ -14,16 +14,12 @@ from litestar import Request
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
+from plugins.contract.requests import CLIENT_CLOSED_REQUEST, DEPARTURE
+
 if TYPE_CHECKING:
     from litestar.types import Receive, Scope
 
 T = TypeVar("T")
-
-CLIENT_CLOSED_REQUEST = 499
-"""nginx's status for it: only the request log ever sees it."""
-
-DEPARTURE = "wattos.departure"
-"""Key in a request's scope where its connection's `Departure` stands."""
 
 
 class Departure:

@@ -16,11 +16,11 @@ from msgspec import UNSET
 
 from app.http.anthropic_errors import AnthropicError, anthropic_shape, is_anthropic
 from app.http.context import REQUEST_ID
-from app.http.disconnect import CLIENT_CLOSED_REQUEST
 from app.http.error_table import BY_STATUS, TABLE, code_of
 from app.http.schemas import OpenAIError, OpenAIErrorBody, Problem
 from plugins.contract import errors as root
 from plugins.contract.limits import rate_headers
+from plugins.contract.requests import CLIENT_CLOSED_REQUEST
 
 logger = logging.getLogger("http")
 

@@ -16,9 +16,10 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.http.connections import Connections
-from app.http.disconnect import DEPARTURE, Departure
+from app.http.disconnect import Departure
 from app.http.ending import Ending
 from app.http.refusal import refusal
+from plugins.contract.requests import DEPARTURE
 
 logger = logging.getLogger("http")
 

@@ -12,7 +12,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException, InternalServerException
 from litestar.types import Empty
 
-from app.http.disconnect import CLIENT_CLOSED_REQUEST
+from plugins.contract.requests import CLIENT_CLOSED_REQUEST
 
 MIN_PROGRESS_BYTES = 4096
 """What each REQUEST_BODY_TIMEOUT_S must bring: at its default 137 bytes a second, less than any line that is alive."""

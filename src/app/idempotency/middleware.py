@@ -21,7 +21,7 @@ from app.errors import InvalidRequest
 from app.http.anthropic_errors import is_anthropic
 from app.http.context import PRINCIPAL, REQUEST_ID
 from app.http.deadline import deadline_of
-from app.http.disconnect import CLIENT_CLOSED_REQUEST, ClientLeft, Watch
+from app.http.disconnect import ClientLeft, Watch
 from app.http.openapi.describe import DESCRIPTION, Description
 from app.idempotency.model import HEADER, Answer, Claim, Place, place_of
 from app.idempotency.recording import Given, Passing, Recording
@@ -30,6 +30,7 @@ from app.llm.stream import before
 from plugins.contract.errors import RetryableError
 from plugins.contract.permissions import is_public
 from plugins.contract.principal import Principal
+from plugins.contract.requests import CLIENT_CLOSED_REQUEST
 from plugins.contract.work import noted
 
 if TYPE_CHECKING:

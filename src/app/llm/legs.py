@@ -125,8 +125,9 @@ class Legs:
 
     def _given_up(self, target: Target, sent_s: float, *, is_whole: bool) -> None:
         """The caller left, its deadline came, or another leg was quicker: mostly that says nothing of the target."""
-        in_vain_from_s = self._traffic.in_vain_from_s(target.known_as, is_whole=is_whole)
-        if not target.own_key_id and time.monotonic() - sent_s >= in_vain_from_s:
+        if target.own_key_id:
+            return
+        if time.monotonic() - sent_s >= self._traffic.in_vain_from_s(target.known_as, is_whole=is_whole):
             self._guard.unanswered(target.known_as, since_s=sent_s)
 
     def answered(self, target: Target) -> None:

@@ -15,6 +15,7 @@ from litestar.exceptions import HTTPException
 from plugins.contract.errors import DeadlinePassed, Overloaded
 from plugins.contract.nulls import NullMeter
 from plugins.contract.permissions import PERMISSION
+from plugins.contract.requests import CLIENT_CLOSED_REQUEST, DEADLINE_S, DEPARTURE, TIMEOUT_HEADER, read_timeout_ms
 from plugins.resilience.bulkhead import COME_AGAIN_S, Bulkhead, CallerLeft, Departure, Priority
 from plugins.resilience.lag import LoopLag
 
@@ -29,23 +30,9 @@ if TYPE_CHECKING:
 HEADER: Final = b"x-wattos-priority"
 """`interactive` or `batch`; anything else is interactive: a typing error makes no call wait longer."""
 
-TIMEOUT_HEADER: Final = b"x-request-timeout-ms"
-DEADLINE_S: Final = "deadline_s"
-"""Key in `scope["state"]`: `app.http.deadline` reads it. The caller's patience began before it waited here."""
-
-DEPARTURE: Final = "wattos.departure"
-"""Key in the scope, which `app.http.protocol` sets. Behind another server a client that left waits to the end: only
-reading the request, which is the app's to do, would tell of it."""
-
-CLIENT_CLOSED_REQUEST: Final = 499
-"""nginx' status for it: only the request log ever sees it."""
-
 INTERACTIVE_LAG_FACTOR: Final = 4
 """Interactive calls are refused when the loop is that many times later than what batch calls are refused for: most of
 what can be shed is gone by then, and it did not help."""
-
-_MAX_DIGITS: Final = 10
-"""Of milliseconds: far over the day that is allowed."""
 
 
 class Shedding:
@@ -130,8 +117,9 @@ def _priority(scope: HTTPScope) -> Priority:
 def _deadline_of(scope: HTTPScope) -> float | None:
     """What the caller said, from now on; what cannot be read is the app's to refuse."""
     for name, value in scope["headers"]:
-        if name == TIMEOUT_HEADER and value.isdigit() and int(value[:_MAX_DIGITS]) > 0 and len(value) <= _MAX_DIGITS:
-            deadline_s = asyncio.get_running_loop().time() + int(value) / 1000
+        if name == TIMEOUT_HEADER and (timeout_ms := read_timeout_ms(value)) is not None:
+            # The caller's patience began before it waited here: the app finds it there.
+            deadline_s = asyncio.get_running_loop().time() + timeout_ms / 1000
             scope["state"][DEADLINE_S] = deadline_s
             return deadline_s
     return None

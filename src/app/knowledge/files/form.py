@@ -18,8 +18,8 @@ from multipart import (  # type: ignore[import-untyped]  # no py.typed; what Lit
 )
 
 from app.errors import BodyTooLarge, InvalidRequest
-from app.http.disconnect import CLIENT_CLOSED_REQUEST
 from app.knowledge.files.model import Purpose
+from plugins.contract.requests import CLIENT_CLOSED_REQUEST
 
 MAX_PARTS = 32
 """OpenAI's form has four: `file`, `purpose` and two of `expires_after`."""

@@ -11,9 +11,10 @@ import pytest
 
 from app.errors import UpstreamTimeout
 from app.http.answer import AnthropicEventStream, EventStream
-from app.http.disconnect import DEPARTURE, Departure
+from app.http.disconnect import Departure
 from app.llm.events import event
 from app.llm.model import Events
+from plugins.contract.requests import DEPARTURE
 from unit.plugins.harness import eventually
 
 

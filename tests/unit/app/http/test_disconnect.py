@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from litestar.exceptions import HTTPException
 
-from app.http.disconnect import CLIENT_CLOSED_REQUEST, DEPARTURE, Departure, while_connected
+from app.http.disconnect import Departure, while_connected
+from plugins.contract.requests import CLIENT_CLOSED_REQUEST, DEPARTURE
 from unit.app.http.support import bare_request
 
 TIMEOUT_S = 5.0

@@ -13,11 +13,12 @@ from anthropic.types.shared import ErrorType
 from app.errors import UpstreamUnavailable
 from app.http.answer import AnthropicEventStream
 from app.http.anthropic_errors import anthropic_shape, is_anthropic
-from app.http.disconnect import DEPARTURE, Departure
+from app.http.disconnect import Departure
 from app.http.error_table import TABLE
 from app.llm.events import event
 from app.llm.model import Events
 from plugins.contract.errors import Attempt, WattosError
+from plugins.contract.requests import DEPARTURE
 
 KNOWN = {*get_args(ErrorType), "request_too_large"}
 """The SDK's list lacks that one, which the page on errors names for 413."""
