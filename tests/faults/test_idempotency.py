@@ -30,6 +30,7 @@ QUIET = {
 }
 MESSAGES = [{"role": "user", "content": "ping"}]
 REPLAYED = "idempotent-replayed"
+BACK_S = 15.0  # a database that is back is used again within 10 s, should its breaker have opened
 
 
 class Replicas:
@@ -204,4 +205,8 @@ def test_without_the_database_a_key_promises_nothing(replicas: Replicas, cluster
             replicas.upstream.release()
             assert (begun.result().status_code, "begun" in begun.result().text) == (200, True)
     wait_for_line(replicas.one, "an answer could not be kept: database_unavailable")
-    assert replicas.ask(replicas.one, "away").status_code == 200
+    deadline = time.monotonic() + BACK_S
+    while (again := replicas.ask(replicas.one, "away")).status_code == 503:
+        assert time.monotonic() < deadline, "the database is not used again"
+        time.sleep(0.1)
+    assert (again.status_code, REPLAYED in again.headers) == (200, False)
