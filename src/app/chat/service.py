@@ -73,7 +73,7 @@ class ChatService:
         call = _call(principal, tenant_id, request)
         if not request.store_ids:
             return call, _that_write(plan)
-        async with before(request.deadline_s):
+        with before(request.deadline_s):
             retrieved = await self._retriever.retrieve(
                 tenant_id,
                 request.store_ids,

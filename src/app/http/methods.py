@@ -5,7 +5,7 @@ Litestar 2.25 answers HEAD with 405, and OPTIONS with the methods of one of a pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from litestar import Litestar
@@ -45,7 +45,7 @@ def _around(app: ASGIApp, methods: Mapping[str, frozenset[str]]) -> ASGIApp:
         is_head = scope["method"] == "HEAD"
         http: HTTPScope = scope
 
-        async def send_corrected(message: Message) -> None:
+        def send_corrected(message: Message) -> Awaitable[None]:  # no coroutine of its own: streams send often
             if message["type"] == "http.response.start":
                 headers = [
                     (name, _allow(value, http, methods) if name == b"allow" else value)
@@ -60,7 +60,7 @@ def _around(app: ASGIApp, methods: Mapping[str, frozenset[str]]) -> ASGIApp:
                 http["method"] = "HEAD"  # the server looks again, and must not wait for a body
                 if message["type"] == "http.response.body":
                     message = {**message, "body": b""}
-            await send(message)
+            return send(message)
 
         if is_head:
             http["method"] = "GET"  # the same scope: what is around us reads from it which route it was

@@ -19,6 +19,7 @@ from app.http.connections import Connections
 from app.http.disconnect import Departure
 from app.http.ending import Ending
 from app.http.refusal import refusal
+from app.http.request import WHOLE
 from plugins.contract.requests import DEPARTURE
 
 logger = logging.getLogger("http")
@@ -114,6 +115,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._wants_upgrade():
             return
         self._is_whole = True
+        self.scope[WHOLE] = True  # type: ignore[literal-required]  # likewise
         self._ending.lingers = False
         if not self.cycle.response_started:
             self.cycle.keep_alive = self._keeps_alive

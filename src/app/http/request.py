@@ -10,9 +10,13 @@ from typing import Any, ClassVar
 from litestar import Request
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, InternalServerException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.types import Empty
 
 from plugins.contract.requests import CLIENT_CLOSED_REQUEST
+
+WHOLE = "wattos.whole"
+"""Key in the scope, behind our own server: the request has been received to its end, nothing of it is waited for."""
 
 MIN_PROGRESS_BYTES = 4096
 """What each REQUEST_BODY_TIMEOUT_S must bring: at its default 137 bytes a second, less than any line that is alive."""
@@ -31,13 +35,31 @@ class BoundedRequest(Request[Any, Any, State]):
     body_timeout_s: ClassVar[float]
 
     async def body(self) -> bytes:
-        """Raises: HTTPException 415 for what is clearly no JSON; else as `stream`.
+        """Raises: HTTPException 415 for what is clearly no JSON; else as `stream`."""
+        if self._body is Empty:
+            self._refuse_other_media()
+            self._body = await (self._body_that_is_there() if WHOLE in self.scope else self._body_as_it_comes())
+        return self._body
 
-        One timer for all of it, put off with each progress: 7 µs a call, where one for each piece costs 21 (measured).
-        """
-        if self._body is not Empty:
-            return self._body
-        self._refuse_other_media()
+    async def _body_that_is_there(self) -> bytes:
+        """Without a timer, and without the framework's steps for each piece: a twentieth of a small call (measured)."""
+        pieces: list[bytes] = []
+        has_more = self.is_connected
+        while has_more:
+            message = await self.receive()
+            if message["type"] != "http.request":
+                raise _left()
+            pieces.append(message.get("body", b""))
+            has_more = message.get("more_body", False)
+        self.is_connected = False  # Litestar's word for: it is read
+        body = b"".join(pieces)
+        max_bytes = self.route_handler.resolve_request_max_body_size()
+        if max_bytes is not None and len(body) > max_bytes:
+            raise RequestEntityTooLarge
+        return body
+
+    async def _body_as_it_comes(self) -> bytes:
+        """One timer for all of it, put off with each progress: 7 µs a call, where one for each piece costs 21 (measured)."""
         pieces: list[bytes] = []
         n_bytes = 0
         try:
@@ -52,8 +74,7 @@ class BoundedRequest(Request[Any, Any, State]):
             raise _too_slow() from None
         except InternalServerException:
             raise _left() from None
-        self._body = b"".join(pieces)
-        return self._body
+        return b"".join(pieces)
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """Raises: HTTPException 408 when the client is too slow, 413 when it sends too much, 499 when it leaves.

@@ -95,7 +95,7 @@ class IdempotencyMiddleware(InitPlugin):
         fingerprint = self._service.secrets.fingerprint(request.scope["query_string"])
         body = Given(b"".join(pieces), fingerprint, request.receive)
         with _while_connected(request):
-            async with before(deadline_of(request.scope)):
+            with before(deadline_of(request.scope)):
                 return await self._service.answer_or_claim(place, body.fingerprint), body
 
     async def _of_form(self, request: AnyRequest, place: Place) -> tuple[Answer | Claim, Passing]:
@@ -109,7 +109,7 @@ class IdempotencyMiddleware(InitPlugin):
         async for piece in request.stream():
             fingerprint.add(piece)
         with _while_connected(request):
-            async with before(deadline_of(request.scope)):
+            with before(deadline_of(request.scope)):
                 return await self._service.answer(place, fingerprint.done()), body
 
     async def _do(self, app: ASGIApp, scope: HTTPScope, send: Send, claim: Claim, body: Given | Passing) -> None:

@@ -88,7 +88,7 @@ class Chain:
         transports = self._transports[call.endpoint]
 
         async def attempt(target: Target) -> Reply:
-            async with within(target.timeouts.total_s, target):
+            with within(target.timeouts.total_s, target):
                 return await transports[target.transport].complete(target, call)
 
         async def discard(reply: Reply, leg: Leg[Reply], n_sent: int) -> None:
@@ -114,7 +114,7 @@ class Chain:
 
     async def stream(self, call: Call, plan: Plan) -> Streamed:
         """Returns once the first token is there. Raises: as `complete`; afterwards the iterator raises."""
-        async with before(call.deadline_s):
+        with before(call.deadline_s):
             plan = await self._of_tenant(plan, call.tenant_id)
         opened = await self._open(call, plan, Attempts())
         pieces = relayed(call, opened, reopen=self._open, ended=self._reports.ended)
@@ -124,7 +124,7 @@ class Chain:
         """Raises: as `complete`."""
 
         async def attempt(target: Target) -> Vectors:
-            async with within(target.timeouts.total_s, target):
+            with within(target.timeouts.total_s, target):
                 return await self._embedding[target.transport].embed(target, call)
 
         async def discard(vectors: Vectors, leg: Leg[Vectors], n_sent: int) -> None:
@@ -145,7 +145,7 @@ class Chain:
         discard: Callable[[T, Leg[T], int], Awaitable[None]],
         attempts: Attempts,
     ) -> Served[T]:
-        async with before(call.deadline_s):
+        with before(call.deadline_s):
             plan = await self._of_tenant(plan, call.tenant_id)
         return await self._walked(call, plan, self._reports.counted(attempt), discard, attempts, is_whole=True)
 
@@ -190,7 +190,7 @@ class Chain:
         async def further(target: Target) -> Account:
             return await self._accounting.open(expected(call, Plan(targets=(target,))))
 
-        async with before(call.deadline_s):
+        with before(call.deadline_s):
             account = await self._accounting.open(expected(call, plan))
         with _closed_if_it_fails(account, attempts, attempts.n_sent):
             asking: Asking[T] = Asking(  # `Asking[T](…)` would cost 1 µs
@@ -202,7 +202,7 @@ class Chain:
                 open=further,
                 discard=discard,
             )
-            async with before(call.deadline_s):
+            with before(call.deadline_s):
                 return await self._walk.to_who_gives(plan, asking)
 
     async def _of_tenant(self, plan: Plan, tenant_id: UUID | None) -> Plan:

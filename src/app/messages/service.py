@@ -52,7 +52,7 @@ class MessagesService:
 
         Raises: what the vendor says to a request that is wrong. While it is away, an estimate is better than nothing.
         """
-        async with before(request.deadline_s):
+        with before(request.deadline_s):
             return await self._counted(principal, request)
 
     async def _counted(self, principal: Principal, request: MessagesRequest) -> int:

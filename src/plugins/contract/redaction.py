@@ -125,18 +125,33 @@ class Redactor:
             return MASK if is_secret_name(name) else text if text in self._clean else self.text(text)
         if kind in _NUMBERS:
             return value
+        if kind is dict and depth < _MAX_DEPTH:
+            return self._fields(cast("dict[object, object]", value), name, depth)
         if isinstance(value, str):  # an enumeration's member
             return self.value(str(value), name)
         if depth < _MAX_DEPTH:
             if isinstance(value, Mapping):
-                items = cast("Mapping[object, object]", value).items()
-                return {self.text(str(key)): self._item(item, str(key), name, depth) for key, item in items}
+                return self._fields(cast("Mapping[object, object]", value), name, depth)
             if isinstance(value, list | tuple):
                 parts = cast("Sequence[object]", value)
                 if len(parts) == 2 and isinstance(parts[0], str):  # a header
                     return [self.text(parts[0]), self._item(parts[1], parts[0], name, depth)]
                 return [self.value(part, name, depth + 1) for part in parts]
         return f"<{kind.__qualname__}>"
+
+    def _fields(self, fields: Mapping[object, object], name: str, depth: int) -> dict[str, object]:
+        """What most fields of most lines are, numbers and clean texts under clean names, is passed on at once: half the
+        price of a line (measured)."""
+        clean, shown = self._clean, dict[str, object]()
+        is_secret = bool(name) and is_secret_name(name)
+        for key, item in fields.items():
+            if type(key) is str and key in clean:
+                kind = type(item)
+                if kind in _NUMBERS or (kind is str and item in clean and not (is_secret or is_secret_name(key))):
+                    shown[key] = item
+                    continue
+            shown[self.text(str(key))] = self._item(item, str(key), name, depth)
+        return shown
 
     def _item(self, item: object, key: str, name: str, depth: int) -> object:
         return self.value(item, name if name and is_secret_name(name) else key, depth + 1)

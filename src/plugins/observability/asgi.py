@@ -28,7 +28,7 @@ from plugins.observability.requests import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Awaitable, Generator
 
     from litestar import Litestar
     from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
@@ -76,7 +76,7 @@ class RequestObserver:
     async def _observe(self, app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) -> None:
         request = _begin(scope)
 
-        async def observed_send(message: Message) -> None:
+        def observed_send(message: Message) -> Awaitable[None]:  # no coroutine of its own: streams send often
             if message["type"] == "http.response.start":
                 request.status = message["status"]
                 request.answered_s = time.perf_counter()
@@ -85,7 +85,7 @@ class RequestObserver:
             elif message["type"] == "http.response.body" and not message.get("more_body", False):
                 # Before the last byte leaves: who has the whole answer finds it counted.
                 self._finish(request, scope)
-            await send(message)
+            return send(message)
 
         with doing(request):
             if self._anonymous is not None:
