@@ -43,16 +43,19 @@ class _Frame(msgspec.Struct, frozen=True):
     def shown(self, wire: bytes) -> bytes | None:
         """The batch, whose end is `behind`, as the client gets it; None when one of its events is not like the others.
 
-        What stands between two texts is looked for as a whole; what is left are the texts, and no event is among them.
+        What is left of each event between the frame is its text, if putting them together again gives the same bytes:
+        half the price of looking for the frame (measured).
         """
-        n_before, n_behind = len(self.before), len(self.behind)
-        if not wire.startswith(self.before) or len(wire) < n_before + n_behind:
-            return None
-        texts = wire[n_before:-n_behind].split(self.behind + self.before)
+        start, end = len(self.before), len(END) - len(self.behind)
+        texts = [one[start:end] for one in wire[: -len(END)].split(END)]
         said = b"".join(texts)
-        if b"\n" in said or _INDEX in said:
+        if b"\n" in said or _INDEX in said or _framed(self.before, texts, self.behind) != wire:
             return None
-        return b"".join((self.shown_before, (self.shown_behind + self.shown_before).join(texts), self.shown_behind))
+        return _framed(self.shown_before, texts, self.shown_behind)
+
+
+def _framed(before: bytes, texts: list[bytes], behind: bytes) -> bytes:
+    return b"".join((before, (behind + before).join(texts), behind))
 
 
 _INDEX = b'"index"'
