@@ -18,7 +18,7 @@ from app.accounts.identities import DatabaseIdentityLookup
 from app.accounts.routes import router as accounts_router
 from app.accounts.sign_in.routes import router as sign_in_router
 from app.accounts.users.routes import router as users_router
-from app.audit.context import provide_actor
+from app.audit.context import provided_actor
 from app.billing.budgets.routes import router as budgets_router
 from app.billing.calls.routes import export_usage
 from app.billing.routes import list_usage, summarize_usage
@@ -135,7 +135,7 @@ def build_app(env: Mapping[str, str]) -> Litestar:
         ],
         dependencies={
             **dependencies(capabilities.anonymous),
-            "actor": Provide(provide_actor),
+            "actor": provided_actor(capabilities.anonymous),
             **_given({**services(router, runtime, capabilities, outcomes), "reloader": reloader}),
             **_operations(parts, health),
         },

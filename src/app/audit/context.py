@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from litestar import Request
 from litestar.datastructures import State
+from litestar.di import Provide
 
 from app.audit.model import Actor
 from app.http.context import PRINCIPAL, REQUEST_ID
 from plugins.contract.principal import Principal
 
 
-async def provide_actor(request: Request[object, object, State], anonymous: Principal | None) -> Actor:
+def provided_actor(anonymous: Principal | None) -> Provide:
     """Also where nobody is needed: then it is somebody with an address."""
-    state = request.scope["state"]
-    principal = state.get(PRINCIPAL, anonymous)
-    request_id = state.get(REQUEST_ID)
-    return Actor.of(
-        principal if isinstance(principal, Principal) else None,
-        None if request.client is None else request.client.host,
-        request_id if isinstance(request_id, str) else None,
-    )
+
+    def provide(request: Request[object, object, State]) -> Actor:
+        state = request.scope["state"]
+        principal = state.get(PRINCIPAL, anonymous)
+        request_id = state.get(REQUEST_ID)
+        return Actor.of(
+            principal if isinstance(principal, Principal) else None,
+            None if request.client is None else request.client.host,
+            request_id if isinstance(request_id, str) else None,
+        )
+
+    return Provide(provide, sync_to_thread=False)

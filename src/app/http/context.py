@@ -18,7 +18,7 @@ REQUEST_ID = "request_id"
 """Key in `scope["state"]` where the observability plugin leaves the request id."""
 
 
-async def provide_principal(request: Request[object, object, State], anonymous: Principal | None) -> Principal:
+def principal_of(request: Request[object, object, State], anonymous: Principal | None) -> Principal:
     """Raises: AuthenticationFailed when nobody was authenticated and anonymous access is off."""
     principal = request.scope["state"].get(PRINCIPAL, anonymous)
     if not isinstance(principal, Principal):
@@ -26,7 +26,7 @@ async def provide_principal(request: Request[object, object, State], anonymous: 
     return principal
 
 
-async def provide_tenant_id(principal: Principal) -> TenantId:
+def tenant_id_of(principal: Principal) -> TenantId:
     """Raises: PermissionDenied for the platform administrator's key, which belongs to no tenant."""
     if principal.tenant_id is None:
         raise PermissionDenied(
@@ -38,11 +38,10 @@ async def provide_tenant_id(principal: Principal) -> TenantId:
 def dependencies(anonymous: Principal | None) -> dict[str, Provide]:
     """The dependencies that every route may name."""
 
-    async def provide_anonymous() -> Principal | None:
-        return anonymous
+    def provide_principal(request: Request[object, object, State]) -> Principal:
+        return principal_of(request, anonymous)
 
     return {
-        "anonymous": Provide(provide_anonymous),
-        "principal": Provide(provide_principal),
-        "tenant_id": Provide(provide_tenant_id),
+        "principal": Provide(provide_principal, sync_to_thread=False),
+        "tenant_id": Provide(tenant_id_of, sync_to_thread=False),
     }

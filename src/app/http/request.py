@@ -59,7 +59,7 @@ class BoundedRequest(Request[Any, Any, State]):
         return body
 
     async def _body_as_it_comes(self) -> bytes:
-        """One timer for all of it, put off with each progress: 7 µs a call, where one for each piece costs 21 (measured)."""
+        """One timer for all of it, put off with each progress: 7 µs, where one for each piece costs 21 (measured)."""
         pieces: list[bytes] = []
         n_bytes = 0
         try:

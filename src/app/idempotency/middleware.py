@@ -94,9 +94,8 @@ class IdempotencyMiddleware(InitPlugin):
         pieces = [piece async for piece in request.stream()]
         fingerprint = self._service.secrets.fingerprint(request.scope["query_string"])
         body = Given(b"".join(pieces), fingerprint, request.receive)
-        with _while_connected(request):
-            with before(deadline_of(request.scope)):
-                return await self._service.answer_or_claim(place, body.fingerprint), body
+        with _while_connected(request), before(deadline_of(request.scope)):
+            return await self._service.answer_or_claim(place, body.fingerprint), body
 
     async def _of_form(self, request: AnyRequest, place: Place) -> tuple[Answer | Claim, Passing]:
         """A file may be larger than memory: the first is hashed on its way, another one is read and thrown away."""
@@ -108,9 +107,8 @@ class IdempotencyMiddleware(InitPlugin):
             return found, body
         async for piece in request.stream():
             fingerprint.add(piece)
-        with _while_connected(request):
-            with before(deadline_of(request.scope)):
-                return await self._service.answer(place, fingerprint.done()), body
+        with _while_connected(request), before(deadline_of(request.scope)):
+            return await self._service.answer(place, fingerprint.done()), body
 
     async def _do(self, app: ASGIApp, scope: HTTPScope, send: Send, claim: Claim, body: Given | Passing) -> None:
         async def finish(status: int, answer: Answer | None) -> None:

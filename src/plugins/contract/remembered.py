@@ -66,7 +66,7 @@ class Remembered(Generic[T]):
         """Raises: RetryableError when nothing is known and nobody answers in time; a failure is never remembered."""
         answer = self._known.get(handle) or self._unknown.get(handle)
         now_s = self._clock()
-        while answer is None or self._vouched_until(answer) < now_s - self._max_age_s:
+        while answer is None or self._feed.vouched_until(answer.asked_at_s) < now_s - self._max_age_s:
             if answer is not None and answer.value is not None:
                 return await self._renewed(handle, answer, now_s)
             answer = await self._join(handle)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Self, TypeVar
 
-from plugins.contract.errors import CircuitOpen
+from plugins.contract.errors import CircuitOpen, RetryableError
 from plugins.contract.nulls import NullInstrument, NullMeter
 from plugins.contract.ports import Counter, Meter
 from plugins.resilience.breaker import Breaker, BreakerPolicy
@@ -83,27 +83,32 @@ class ResilientGuard:
         deadline_s: float | None,
         is_whole: bool,
     ) -> T:
-        name, n_attempts = breaker.name, 0
+        try:
+            return await self._sent(breaker, budget, attempt, is_whole)
+        except RetryableError as exc:
+            if not self._retry.is_worth_it(exc) or breaker.state == "open":
+                raise
+            first = exc
+        name, has_tried_again = breaker.name, False
 
-        async def once() -> T:
-            nonlocal n_attempts
-            n_attempts += 1
-            if n_attempts == 1:
-                return await self._sent(breaker, budget, attempt, is_whole)
+        async def again() -> T:
+            nonlocal has_tried_again
+            has_tried_again = True
             with _Counted(self._attempts, name, failed="failed", succeeded="succeeded"):
                 return await self._sent(breaker, None, attempt, is_whole)
 
         with _Counted(_NOTHING, name, failed="gave_up", succeeded="recovered") as whole:
             try:
-                return await self._retry.run(
-                    once,
+                return await self._retry.after(
+                    first,
+                    again,
                     worth_it=lambda: breaker.state != "open",
                     granted=budget.take,
                     deadline_s=deadline_s,
                     forgone=lambda reason: self._forgone.add(1, name, reason),
                 )
             finally:
-                if n_attempts > 1:
+                if has_tried_again:
                     whole.counter = self._retried
 
     def states(self) -> Mapping[str, str]:

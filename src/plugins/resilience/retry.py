@@ -47,8 +47,13 @@ class Retry:
         self._sleep = sleep
         self._random = random
 
-    async def run(
+    def is_worth_it(self, exc: RetryableError) -> bool:
+        """Whether this failure of a first attempt may be tried again at all."""
+        return self._policy.max_attempts > 1 and self._may_retry(exc)
+
+    async def after(
         self,
+        first: RetryableError,
         attempt: Callable[[], Awaitable[T]],
         *,
         worth_it: Callable[[], bool],
@@ -56,17 +61,13 @@ class Retry:
         deadline_s: float | None,
         forgone: Callable[[Forgone], None],
     ) -> T:
-        """`worth_it`: asked after a failure whether a further attempt has a chance at all. `granted`: asked last, with
+        """tenacity's loop, told of the first failure. It costs 25 µs a call (measured), so success never enters it.
+
+        `worth_it`: asked after a failure whether a further attempt has a chance at all. `granted`: asked last, with
         the wait in seconds, whether it is allowed. No wait ends past `deadline_s`. `forgone` hears why none is made.
 
         Raises: what the last attempt that sent something raised; a refusal only when none did.
         """
-        try:
-            return await attempt()
-        except RetryableError as exc:
-            if self._policy.max_attempts == 1 or not (self._may_retry(exc) and worth_it()):
-                raise
-            first = exc
 
         def give_up(state: RetryCallState) -> bool:
             if state.attempt_number >= self._policy.max_attempts:
@@ -79,16 +80,6 @@ class Retry:
                 return True
             return False
 
-        return await self._run_after(first, attempt, worth_it, give_up)
-
-    async def _run_after(
-        self,
-        first: RetryableError,
-        attempt: Callable[[], Awaitable[T]],
-        worth_it: Callable[[], bool],
-        give_up: Callable[[RetryCallState], bool],
-    ) -> T:
-        """tenacity's loop, told of the first failure. It costs 25 µs a call (measured), so success never enters it."""
         sent: list[BaseException | None] = []
 
         async def first_then_attempt() -> T:

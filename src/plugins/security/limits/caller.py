@@ -23,8 +23,9 @@ class Caller:
         found: list[LimitState] = []
         for shares in (self.requests, self.tokens):
             if shares:
-                least = min(shares, key=lambda share: share.remaining(now_s))
+                left = [share.remaining(now_s) for share in shares]
+                remaining = min(left)
+                least = shares[left.index(remaining)]
                 unit: Literal["requests", "tokens"] = "tokens" if least.kind == "tokens" else "requests"
-                remaining = max(0, least.remaining(now_s))
-                found.append(LimitState(unit, least.limit, remaining, least.reset_s(now_s)))
+                found.append(LimitState(unit, least.limit, max(0, remaining), least.reset_s(now_s)))
         return tuple(found)

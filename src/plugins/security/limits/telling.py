@@ -17,9 +17,10 @@ def telling(send: Send, caller: Caller, clock: Callable[[], float]) -> Send:
 
     def tell(message: Message) -> Awaitable[None]:  # no coroutine of its own: streams send often
         if message["type"] == "http.response.start":
-            headers = [(name, value) for name, value in message["headers"] if not name.startswith(b"x-ratelimit-")]
-            made = rate_headers(caller.states(clock()))
-            message["headers"] = [*headers, *((name.encode(), value.encode()) for name, value in made.items())]
+            headers = [pair for pair in message["headers"] if not pair[0].startswith(b"x-ratelimit-")]
+            for name, value in rate_headers(caller.states(clock())).items():
+                headers.append((name.encode(), value.encode()))
+            message["headers"] = headers
         return send(message)
 
     return tell

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from app.http.context import PRINCIPAL, provide_principal, provide_tenant_id
+from app.http.context import PRINCIPAL, principal_of, tenant_id_of
 from plugins.contract.errors import AuthenticationFailed, PermissionDenied
 from plugins.contract.principal import ANONYMOUS, DEFAULT_TENANT_ID, Principal
 from unit.app.http.support import bare_request
 
 
 @pytest.mark.parametrize("left", [None, "admin", {"tenant_id": 1}])
-async def test_request_without_a_principal_is_refused(left: object) -> None:
+def test_request_without_a_principal_is_refused(left: object) -> None:
     """Forgetting the middleware opens nothing, and neither does something else under its name."""
     request = bare_request(**({} if left is None else {PRINCIPAL: left}))
     with pytest.raises(AuthenticationFailed):
-        await provide_principal(request, None)
+        principal_of(request, None)
 
 
-async def test_authenticated_principal_comes_before_the_anonymous_one() -> None:
+def test_authenticated_principal_comes_before_the_anonymous_one() -> None:
     """`anonymous` stands in only where nobody was authenticated."""
-    assert await provide_principal(bare_request(), ANONYMOUS) is ANONYMOUS
+    assert principal_of(bare_request(), ANONYMOUS) is ANONYMOUS
     known = Principal(tenant_id=DEFAULT_TENANT_ID)
-    assert await provide_principal(bare_request(**{PRINCIPAL: known}), ANONYMOUS) is known
+    assert principal_of(bare_request(**{PRINCIPAL: known}), ANONYMOUS) is known
 
 
-async def test_tenant_comes_from_the_principal_alone() -> None:
+def test_tenant_comes_from_the_principal_alone() -> None:
     """Defect 4. The administrator belongs to none, and is told what to do."""
-    assert await provide_tenant_id(Principal(tenant_id=DEFAULT_TENANT_ID)) == DEFAULT_TENANT_ID
+    assert tenant_id_of(Principal(tenant_id=DEFAULT_TENANT_ID)) == DEFAULT_TENANT_ID
     with pytest.raises(PermissionDenied, match="POST /api/v1/keys"):
-        await provide_tenant_id(Principal(tenant_id=None, is_platform_admin=True))
+        tenant_id_of(Principal(tenant_id=None, is_platform_admin=True))
