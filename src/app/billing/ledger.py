@@ -9,6 +9,7 @@ from uuid import UUID
 from app.audit.model import PLATFORM_CHAIN
 from app.billing.model import MAX_NUMBER, Intent, LedgerEntry, Outcome, Record, entry_of
 from app.llm.accounting import Expected, Happened
+from app.llm.model import Usage
 
 MAX_TEXT = 200
 """Of a model's name: clients choose those that a wildcard stands for."""
@@ -17,6 +18,10 @@ _GIVEN_UP = frozenset({"cancelled", "upstream_timeout"})
 """By whoever made the call: they left, or their deadline came. A target's own time-out is its failure: then no call is
 under way any more."""
 
+Counts = tuple[int | None, int | None, int | None, int | None, int | None]
+"""Of tokens by kind: input, output, and of these cached, written to a cache, reasoning."""
+
+_UNCOUNTED: Counts = (None, None, None, None, None)
 _OUTCOMES: dict[str, Outcome] = {"ok": "ok", "cached": "cached", "cancelled": "cancelled"}
 
 
@@ -62,17 +67,18 @@ class OpenCall:
         is_unknown = happened.is_under_way and usage is None and happened.outcome in _GIVEN_UP
         if usage is None and outcome != "ok":
             cost_nusd = intent.estimate_nusd if is_unknown else 0
+        counts = _counts(usage) if usage else _UNCOUNTED
         entry = entry_of(
             intent,
             outcome=outcome,
             error=happened.outcome if outcome == "error" else None,
             target=happened.target and _text(happened.target),
             attempts=happened.attempts,
-            input_tokens=_number(usage.input_tokens) if usage else None,
-            output_tokens=_number(usage.output_tokens) if usage else None,
-            cached_tokens=_number(usage.cached_tokens) if usage else None,
-            cache_write_tokens=_number(usage.cache_write_tokens) if usage else None,
-            reasoning_tokens=_number(usage.reasoning_tokens) if usage else None,
+            input_tokens=counts[0],
+            output_tokens=counts[1],
+            cached_tokens=counts[2],
+            cache_write_tokens=counts[3],
+            reasoning_tokens=counts[4],
             is_estimate=usage.is_estimate if usage else is_unknown,
             cost_nusd=_number(cost_nusd),
             latency_ms=(time.monotonic() - self._began_s) * 1000,
@@ -86,6 +92,22 @@ def _number(value: int | None) -> int | None:
     return None if value is None else min(value, MAX_NUMBER)
 
 
+def _counts(usage: Usage) -> Counts:
+    counts = (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+    )
+    if max(counts) <= MAX_NUMBER:
+        return counts
+    one, two, three, four, five = (min(count, MAX_NUMBER) for count in counts)
+    return one, two, three, four, five
+
+
 def _text(value: str) -> str:
     """As a database takes it: no NUL, no half of a character."""
+    if len(value) <= MAX_TEXT and value.isascii() and "\0" not in value:
+        return value
     return value[:MAX_TEXT].replace("\0", "").encode(errors="replace").decode()

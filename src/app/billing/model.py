@@ -15,7 +15,7 @@ MAX_NUMBER = 2**53
 """Counts beyond this are a vendor's mistake: they must neither stop the journal nor wrap around in the database."""
 
 
-class Intent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="i"):
+class Intent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="i", gc=False):
     """A call that is about to be sent. `id` is a UUIDv7: its time is the call's."""
 
     id: UUID
@@ -29,7 +29,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="i"
     """What it may cost, should nobody ever hear how it ended. None: no price is known."""
 
 
-class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="r"):
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="r", gc=False):
     """One call that is over: the ledger's row."""
 
     id: UUID

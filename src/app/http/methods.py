@@ -47,11 +47,12 @@ def _around(app: ASGIApp, methods: Mapping[str, frozenset[str]]) -> ASGIApp:
 
         def send_corrected(message: Message) -> Awaitable[None]:  # no coroutine of its own: streams send often
             if message["type"] == "http.response.start":
-                headers = [
-                    (name, _allow(value, http, methods) if name == b"allow" else value)
-                    for name, value in message["headers"]
-                ]
+                headers = [*message["headers"]]
                 given = dict(headers)
+                if b"allow" in given:
+                    headers = [
+                        (name, _allow(value, http, methods) if name == b"allow" else value) for name, value in headers
+                    ]
                 headers += [pair for pair in SAFE_HEADERS if pair[0] not in given]
                 if http["scheme"] == "https":
                     headers.append(OVER_TLS)

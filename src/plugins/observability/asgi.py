@@ -80,8 +80,9 @@ class RequestObserver:
             if message["type"] == "http.response.start":
                 request.status = message["status"]
                 request.answered_s = time.perf_counter()
-                others = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"x-request-id"]
-                message["headers"] = [*others, (b"x-request-id", request.request_id.encode())]
+                headers = [pair for pair in message.get("headers", ()) if pair[0] != b"x-request-id"]
+                headers.append((b"x-request-id", request.request_id.encode()))
+                message["headers"] = headers
             elif message["type"] == "http.response.body" and not message.get("more_body", False):
                 # Before the last byte leaves: who has the whole answer finds it counted.
                 self._finish(request, scope)
