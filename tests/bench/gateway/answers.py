@@ -18,19 +18,25 @@ class WrongAnswer(Exception):
 
 
 def check(server: Measured) -> None:
-    """One plain call and one stream. Raises: WrongAnswer unless both say what the upstream says, chunk by chunk."""
-    plain = json.loads(_body(server, is_stream=False))
+    """One plain call and one stream, and of WattOS a call that was answered before. Raises: WrongAnswer unless they say
+    what the upstream says, chunk by chunk, and the last comes from the cache."""
+    plain = json.loads(_answer(server)[0])
     if plain["choices"][0]["message"]["content"] != WHOLE or plain["usage"]["total_tokens"] != USAGE["total_tokens"]:
         raise WrongAnswer(f"{server.name}, plain: {plain}")
-    events = _body(server, is_stream=True).decode().strip().split("\n\n")
+    events = _answer(server, stream=True)[0].decode().strip().split("\n\n")
     chunks: list[dict[str, Any]] = [json.loads(event.removeprefix("data: ")) for event in events[:-1]]
     deltas = [choice["delta"].get("content") for chunk in chunks for choice in chunk["choices"]]
     if [delta for delta in deltas if delta] != TEXT or events[-1] != "data: [DONE]":
         raise WrongAnswer(f"{server.name}, stream: {events}")
+    if server.name == "wattos":
+        told = [_answer(server, cache={"mode": "readwrite"})[1] for _ in range(2)]
+        if told != ["miss", "hit"]:
+            raise WrongAnswer(f"{server.name}, cached: {told}")
 
 
-def _body(server: Measured, *, is_stream: bool) -> bytes:
-    body = {"model": MODEL, "messages": [{"role": "user", "content": f"check {is_stream}"}], "stream": is_stream}
+def _answer(server: Measured, **fields: object) -> tuple[bytes, str | None]:
+    """Returns: its body, and what is told of the cache."""
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "check"}], **fields}
     headers = {"authorization": f"Bearer {server.key}", "content-type": "application/json"}
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=ANSWER_TIMEOUT_S)
     try:
@@ -41,4 +47,4 @@ def _body(server: Measured, *, is_stream: bool) -> bytes:
         connection.close()
     if answer.status != 200:
         raise WrongAnswer(f"{server.name}: {answer.status} {data[:500]!r}")
-    return data
+    return data, answer.getheader("x-wattos-cache")

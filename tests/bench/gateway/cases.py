@@ -14,10 +14,13 @@ LARGE_BYTES = 100_000
 N_CHUNKS = 100
 """Content chunks of a streamed answer; each is one token of the plain one."""
 
-SIZES = {"60": SMALL_BYTES, "100k": LARGE_BYTES}
+Size = Literal["60", "100k"]
+SIZES: dict[Size, int] = {"60": SMALL_BYTES, "100k": LARGE_BYTES}
 CONNECTIONS = (1, 10, 64)
 
-Mode = Literal["plain", "stream"]
+Mode = Literal["plain", "stream", "hit"]
+"""A hit is a plain call that was answered before, with the same prompt: of WattOS alone."""
+
 ServerName = Literal["wattos", "litellm", "upstream"]
 
 
@@ -25,7 +28,7 @@ class Case(msgspec.Struct, frozen=True):
     """One closed loop: every connection sends its next request when it has the answer to the last."""
 
     mode: Mode
-    size: Literal["60", "100k"]
+    size: Size
     n_connections: int
 
     @property
@@ -40,12 +43,17 @@ class Case(msgspec.Struct, frozen=True):
     def is_stream(self) -> bool:
         return self.mode == "stream"
 
+    @property
+    def is_hit(self) -> bool:
+        return self.mode == "hit"
 
-ALL_CASES = tuple(Case(mode, size, n) for mode in ("plain", "stream") for size in ("60", "100k") for n in CONNECTIONS)
 
 PLAIN, STREAM, ALONE = Case("plain", "60", 10), Case("stream", "60", 10), Case("plain", "60", 1)
+HIT = Case("hit", "60", 10)
 LARGE, LARGE_ALONE = Case("plain", "100k", 10), Case("plain", "100k", 1)
 """The cases that the bars speak of."""
+
+ALL_CASES = (*(Case(mode, size, n) for mode in ("plain", "stream") for size in SIZES for n in CONNECTIONS), HIT)
 
 
 def case_named(name: str) -> Case:
@@ -55,7 +63,7 @@ def case_named(name: str) -> Case:
     try:
         return msgspec.convert({"mode": mode, "size": size, "n_connections": int(n_connections)}, Case)
     except (ValueError, msgspec.ValidationError):
-        raise ValueError(f"{name}: a case is plain|stream, 60|100k and connections, as in plain-60-10") from None
+        raise ValueError(f"{name}: a case is plain|stream|hit, 60|100k and connections, as in plain-60-10") from None
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -74,6 +82,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     n_connections: int
     is_stream: bool = False
+    is_hit: bool = False
+    """The same prompt each time, and the answer may come from the cache."""
     prompt_bytes: int = SMALL_BYTES
     seconds: float | None = None
     n_calls: int | None = None

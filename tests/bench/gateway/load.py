@@ -45,9 +45,12 @@ class Requests:
         self._numbers = count()
         digits = 8
         filler = (FILLER * (prompt_bytes // len(FILLER) + 1))[: prompt_bytes - len(salt) - digits - 2]
-        stream = ',"stream":true' if job.is_stream else ""
+        self._is_hit = job.is_hit
+        more = ',"stream":true' if job.is_stream else ""
+        if job.is_hit:
+            more += ',"cache":{"mode":"readwrite"}'
         start = f'{{"model":"{MODEL}","messages":[{{"role":"user","content":"{salt}-'
-        end = f' {filler}"}}]{stream}}}'
+        end = f' {filler}"}}]{more}}}'
         head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{job.port}\r\nAuthorization: Bearer {job.key}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(start) + digits + len(end)}\r\n\r\n"
@@ -55,7 +58,7 @@ class Requests:
         self._form = (head + start).encode() + b"%08d" + end.encode()
 
     def next(self) -> bytes:
-        return self._form % next(self._numbers)
+        return self._form % (0 if self._is_hit else next(self._numbers))
 
 
 class Book:

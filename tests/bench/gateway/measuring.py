@@ -75,7 +75,7 @@ class Meter:
     def measure(self, case: Case, servers: Sequence[Measured], number: int) -> None:
         """One round of one case, the servers in turns."""
         for server in servers if number % 2 else reversed(servers):
-            if server.name == "upstream" and case not in DIRECT_CASES:
+            if (server.name == "upstream" and case not in DIRECT_CASES) or (case.is_hit and server.name != "wattos"):
                 continue
             run = self._run(server, case, number, self._seconds)
             self._results.runs.append(run)
@@ -92,6 +92,7 @@ class Meter:
             key=server.key,
             n_connections=case.n_connections,
             is_stream=case.is_stream,
+            is_hit=case.is_hit,
             prompt_bytes=case.prompt_bytes,
             seconds=seconds,
         )
