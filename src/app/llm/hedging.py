@@ -104,8 +104,8 @@ class Hedging:
         except BaseException:
             for leg in legs[1:]:
                 self._end(leg, asking, leg.n_sent)
-            if first.has_won:
-                self._end(first, asking, asking.attempts.n_sent)
+            if first.has_won:  # as the caller left: entered before the request's failure is, which has its account
+                await asking.discard(first.task.result(), first, asking.attempts.n_sent)
             else:
                 first.place.release()  # a task that is cancelled before it began gives nothing back itself
             raise

@@ -12,7 +12,7 @@ from app.llm.hedging import MAX_SHARE, Quota
 from app.llm.model import Call
 from plugins.resilience.config import ResilienceSettings
 from plugins.resilience.guard import ResilientGuard
-from unit.app.llm.scripted import Behaviour, Book, World, asked, target, within
+from unit.app.llm.scripted import USAGE, Behaviour, Book, World, asked, target, within
 from unit.app.llm.support import asking, embedding, plan
 from unit.plugins.harness import FakeClock, eventually
 
@@ -190,6 +190,25 @@ async def test_whoever_leaves_ends_both_legs(call: Call) -> None:
     assert world.places.take(ONE) is not None
     assert world.places.take(TWO) is not None
     assert world.transport.n_open == 0
+
+
+async def test_who_leaves_as_the_answer_comes_pays_for_what_it_used() -> None:
+    """Not the estimate of a call whose end nobody saw: its tokens are known."""
+    gate = asyncio.Event()
+    world = World(one=Behaviour(gate=gate), two=(second := hangs()))
+    world.slow_from("one", 5.0)
+    answering = asyncio.create_task(asked(world, asking(), ONE, TWO))
+    await eventually(lambda: bool(second.n_asked))
+    gate.set()
+    while world.traffic.n_running("one"):
+        await asyncio.sleep(0)
+    answering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    await world.chain.settle()
+    happened = world.book.entries[0].happened
+    assert happened is not None
+    assert (happened.target, happened.outcome, happened.usage) == ("one", "cancelled", USAGE)
 
 
 async def test_embeddings_are_hedged_too() -> None:
