@@ -24,6 +24,8 @@ from upstream import API_KEY, Script, Upstream, answers, fails, hangs
 
 MESSAGES = [{"role": "user", "content": "ping"}]
 NOBODY = "0" * 32
+BACK_S = 15.0
+"""A database that is back is used again within 10 s, should its breaker have opened."""
 
 
 class Faulty(msgspec.Struct, frozen=True):
@@ -173,7 +175,7 @@ def _text(n_bytes: int) -> list[str]:
 
 @contextlib.contextmanager
 def without_database(to: Faulty) -> Iterator[None]:
-    """It takes no connections, and those there are end."""
+    """It takes no connections, and those there are end. Afterwards it is used again."""
     with psycopg.connect(to.superuser_url, autocommit=True) as maintenance:
         maintenance.execute(f'alter database "{to.database}" with allow_connections false')
         maintenance.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (to.database,))
@@ -181,6 +183,10 @@ def without_database(to: Faulty) -> Iterator[None]:
             yield
         finally:
             maintenance.execute(f'alter database "{to.database}" with allow_connections true')
+            back_s = time.monotonic() + BACK_S
+            while to.admin("GET", "/api/v1/tenants").status != 200:
+                assert time.monotonic() < back_s, "the database is not used again"
+                time.sleep(0.1)
 
 
 def _upload(to: Faulty, n_bytes: int = 4) -> Answer:

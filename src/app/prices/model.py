@@ -29,7 +29,7 @@ class PriceSchedule:
 
     def __init__(self, versions: Sequence[PriceVersion]) -> None:
         self._versions = sorted(versions, key=lambda one: (one.valid_from, one.id))
-        self.has_prices = bool(versions)
+        self.has_versions = bool(versions)
         self._prices: Mapping[str, Price] = {}
         self._from = self._until = FOREVER
 

@@ -49,7 +49,7 @@ class PricesService:
     async def of(self, tenant_id: UUID) -> Mapping[str, Price]:
         """By target, at this moment. Raises: RetryableError when they cannot be looked up."""
         schedule = await self._remembered.find(prices_handle(tenant_id))
-        return schedule.at(self._clock()) if schedule is not None and schedule.has_prices else _NONE
+        return schedule.at(self._clock()) if schedule is not None and schedule.has_versions else _NONE
 
     async def close(self) -> None:
         await self._remembered.close()

@@ -27,8 +27,9 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
 class ObservabilitySettings(msgspec.Struct, frozen=True, kw_only=True):
     """`PLUGINS_OBSERVABILITY_…`."""
 
-    log_queue_records: Annotated[int, Meta(ge=100, le=1_000_000)] = 10_000
-    """Log records that may wait for standard output; more are dropped and counted. About 1 KB each, so 10 MB."""
+    log_queue_records: Annotated[int, Meta(ge=1_000, le=1_000_000)] = 10_000
+    """Log records that may wait for standard output; more are dropped and counted. About 1 KB each, so 10 MB.
+    It is emptied every 50 ms, so 1,000 are 20,000 lines a second."""
 
     log_drain_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 2.0
     """At shutdown, how long to wait until waiting records are written: longer than a pipe's hiccup, shorter than

@@ -86,7 +86,7 @@ class ResilientGuard:
         try:
             return await self._sent(breaker, budget, attempt, is_whole)
         except RetryableError as exc:
-            if not self._retry.is_worth_it(exc) or breaker.state == "open":
+            if not self._retry.may_retry(exc) or breaker.state == "open":
                 raise
             first = exc
         name, has_tried_again = breaker.name, False

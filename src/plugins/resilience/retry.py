@@ -47,9 +47,9 @@ class Retry:
         self._sleep = sleep
         self._random = random
 
-    def is_worth_it(self, exc: RetryableError) -> bool:
-        """Whether this failure of a first attempt may be tried again at all."""
-        return self._policy.max_attempts > 1 and self._may_retry(exc)
+    def may_retry(self, exc: RetryableError) -> bool:
+        """Whether the policy has another attempt after a first one that failed like this."""
+        return self._policy.max_attempts > 1 and self._is_retried(exc)
 
     async def after(
         self,
@@ -88,7 +88,7 @@ class Retry:
             return await attempt()
 
         def again(state: RetryCallState) -> bool:
-            return self._may_retry(_raised(state)) and worth_it()
+            return self._is_retried(_raised(state)) and worth_it()
 
         retrying = AsyncRetrying(
             sleep=self._sleep,
@@ -105,7 +105,7 @@ class Retry:
                 raise sent[-1] from None
             raise
 
-    def _may_retry(self, exc: BaseException | None) -> bool:
+    def _is_retried(self, exc: BaseException | None) -> bool:
         if not isinstance(exc, RetryableError) or isinstance(exc, REFUSALS):
             return False
         return (exc.retry_after_s or 0) <= self._policy.max_delay_s

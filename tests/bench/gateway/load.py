@@ -3,7 +3,8 @@
     echo '{"port": 8080, "key": "sk-…", "n_connections": 10, "seconds": 2}' |
         PYTHONPATH=tests .venv/bin/python -m bench.gateway.load
 
-Every prompt is another one, so that no cache answers. Connections are kept; one that breaks is opened anew.
+Every prompt is another one, so that no cache answers, unless hits are wanted. Connections are kept; one that breaks is
+opened anew.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ now = time.perf_counter
 
 
 class Requests:
-    """Bytes of one request after the other, all of one length, each with a prompt of its own."""
+    """Bytes of one request after the other, all of one length, each with a prompt of its own unless hits are wanted."""
 
     def __init__(self, job: Job, prompt_bytes: int) -> None:
         salt = os.urandom(4).hex()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bench.gateway.answers import check
+from bench.gateway.answers import check, check_hit
 from bench.gateway.cases import ALONE, LARGE_ALONE, LARGE_BYTES, PLAIN, SMALL_BYTES, Case, Job, Offer, Outcome
 from bench.gateway.processes import Memory, cpu, memory
 from bench.gateway.results import Bridge, Growth, Mixed, Results, Run, per_call_ms
@@ -77,6 +77,8 @@ class Meter:
         for server in servers if number % 2 else reversed(servers):
             if (server.name == "upstream" and case not in DIRECT_CASES) or (case.is_hit and server.name != "wattos"):
                 continue
+            if case.is_hit:
+                check_hit(server)
             run = self._run(server, case, number, self._seconds)
             self._results.runs.append(run)
             latency = run.outcome.latency_ms
