@@ -20,6 +20,7 @@ MODELS_DIR = ROOT / ".data" / "models"
 """Where `make test` and `make demo` pull the weights to, once."""
 
 START_TIMEOUT_S = 60.0
+LOGGED_WITHIN_S = 10.0
 
 
 class RunningServer:
@@ -62,6 +63,16 @@ class RunningServer:
                 tenant_id = made.raise_for_status().json()["id"]
             body = {"tenant_id": tenant_id, "name": "test", **fields}
             return str(api.post("/api/v1/keys", json=body).raise_for_status().json()["key"])
+
+    def logged(self) -> str:
+        """The log so far. A thread writes it, some time after what it tells of: once a request's own line is there."""
+        marker = f"logged-{time.monotonic_ns()}"
+        httpx.get(f"{self.operations_url}/health/liveness", headers={"x-request-id": marker}, timeout=10)
+        deadline = time.monotonic() + LOGGED_WITHIN_S
+        while marker not in (text := self.log.read_text()):
+            assert time.monotonic() < deadline, "the log has no line of a request"
+            time.sleep(0.02)
+        return text
 
     def children(self) -> list[int]:
         """Pids of all its descendants."""

@@ -203,7 +203,7 @@ def test_request_id_is_taken_over_when_well_formed(client: httpx.Client, given: 
 
 def test_nothing_of_all_this_was_an_error_of_ours(shared_gateway: Gateway) -> None:
     """The log of everything above has no line at level error for the routes of files and vector stores."""
-    lines = [json.loads(line) for line in shared_gateway.server.log.read_text().splitlines()]
+    lines = [json.loads(line) for line in shared_gateway.server.logged().splitlines()]
     own = [line for line in lines if "/v1/vector_stores" in str(line.get("req")) or "/v1/files" in str(line.get("req"))]
     assert own
     assert [line for line in own if line["level"] >= LEVEL_ERROR] == []

@@ -159,7 +159,7 @@ def test_server_stays_small_and_leaves_no_parser_behind(victim: Victim) -> None:
     assert victim.highest_memory_mb < 400
     commands = [Path(f"/proc/{pid}/cmdline") for pid in victim.server.children()]
     assert not any(b"parse_process_child" in path.read_bytes() for path in commands if path.exists())
-    assert '"level":50' not in victim.server.log.read_text()
+    assert '"level":50' not in victim.server.logged()
 
 
 def test_deleting_takes_every_trace(victim: Victim) -> None:

@@ -214,7 +214,7 @@ async def test_odd_hosts_are_no_error_of_ours(gateway: Gateway, host: str) -> No
 
 def test_nothing_of_all_this_is_in_the_log(gateway: Gateway) -> None:
     """No line at level error, and not a byte of a refused head or body."""
-    text = gateway.server.log.read_text()
+    text = gateway.server.logged()
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     assert [line for line in lines if line["level"] >= LEVEL_ERROR] == []
     assert any("malformed_http" in line["msg"] for line in lines)

@@ -41,7 +41,7 @@ def embedding(gateway: Gateway) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def n_logged(shared_gateway: Gateway) -> int:
     """Characters in the log before this module: other modules make errors on purpose."""
-    return len(shared_gateway.server.log.read_text())
+    return len(shared_gateway.server.logged())
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +250,7 @@ def _with(good: Any, field: tuple[str, ...], value: Any) -> Any:
 
 def test_nothing_of_all_this_is_in_the_log(shared_gateway: Gateway, n_logged: int) -> None:
     """No body, no line at level error."""
-    text = shared_gateway.server.log.read_text()[n_logged:]
+    text = shared_gateway.server.logged()[n_logged:]
     assert MARK not in text
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     own = [line for line in lines if str((line.get("req") or {}).get("url")) in BODIES]

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from gateway import Gateway, running_gateway
@@ -76,12 +75,7 @@ def _ingest(gateway: Gateway) -> None:
 @pytest.fixture(scope="module")
 def text(gateway: Gateway) -> str:
     """All that was written, once the last line is there."""
-    marker = f"last-{time.monotonic_ns()}"
-    httpx.get(f"{gateway.server.url}/health/liveness", headers={"x-request-id": marker})
-    deadline = time.monotonic() + 10
-    while marker not in gateway.server.log.read_text():
-        assert time.monotonic() < deadline
-    return gateway.server.log.read_text()
+    return gateway.server.logged()
 
 
 @pytest.fixture(scope="module")

@@ -145,7 +145,7 @@ def test_it_is_never_shown_again(stack: Stack, tenant: Tenant) -> None:
     failed = tenant.gateway.ask("allowed", tenant.key)
     rows = stack.rows("select provider_keys::text, encode(sealed, 'escape') from provider_keys")
     events = stack.rows("select payload from audit_events")
-    log = stack.gateway.server.log.read_text()
+    log = stack.gateway.server.logged()
     for text in (made.text, listed.text, failed.text, str(rows), str(events), log):
         assert OWN not in text
 

@@ -274,7 +274,7 @@ def test_a_model_name_of_10_kb_is_no_model(gateway: Gateway) -> None:
 
 def test_nothing_of_all_this_is_a_bug_in_the_log(running: Gateway) -> None:
     """No stack of Python's, nothing unhandled, no word of what a vendor said."""
-    text = running.server.log.read_text()
+    text = running.server.logged()
     assert "Traceback" not in text
     assert "unhandled" not in text
     assert "Unclosed" not in text

@@ -186,7 +186,7 @@ def test_a_failure_on_the_way_is_no_clean_end(tenant: Tenant) -> None:
             refused = tenant.export()
         finally:
             tenant.stack.execute("grant select on calls to wattos_app")
-    assert "unhandled ProgrammingError in a download" in tenant.stack.gateway.server.log.read_text()
+    assert "unhandled ProgrammingError in a download" in tenant.stack.gateway.server.logged()
     assert refused.status_code == 500
     assert "content-disposition" not in refused.headers
     assert tenant.export(until="2026-03-01").status_code == 200

@@ -300,7 +300,7 @@ def test_key_is_needed(server: RunningServer) -> None:
 
 def test_log_is_quiet_and_holds_nothing_of_the_documents(server: RunningServer) -> None:
     """Requests and jobs of this whole module: refusals and failed documents are no errors of ours."""
-    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    lines = [json.loads(line) for line in server.logged().splitlines()]
     assert any(line["context"] == "wattos.http" for line in lines)
     # What is slow is told, too: on a busy machine something may be.
     assert [one for one in lines if one["level"] >= LEVEL_WARN and one["context"] != "wattos.slow"] == []
