@@ -1,15 +1,18 @@
-"""The process's log output: every logger's records as JSON lines on standard output, written by a thread of its own.
+"""The process's log output: every logger's records as JSON lines on standard output, which a thread of its own writes.
 
-It stays installed after `stop`, because the server's last lines come after the lifespan; `uninstall` undoes it.
+The event loop renders its own records, some at a time: in another thread that would cost it the interpreter's lock and
+warm caches, a tenth of a call (measured). It stays installed after `stop`, because the server's last lines come after
+the lifespan; `uninstall` undoes it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import queue
 import sys
 import threading
-import time
 from collections.abc import Iterable
 from typing import TextIO, TypeAlias
 
@@ -21,15 +24,14 @@ from plugins.contract.work import current_work
 from plugins.observability.pino import PinoFormatter
 from plugins.observability.uncaught import Uncaught
 
-Records: TypeAlias = "queue.SimpleQueue[logging.LogRecord | None]"  # None ends the thread
+Texts: TypeAlias = "queue.SimpleQueue[tuple[str, int] | None]"  # lines, and how many; None ends the thread
 
 GATHER_S = 0.05
-"""The writer's pause between two looks. Every look costs the event loop the interpreter's lock and warm caches: a tenth
-of a plain call at 0.01, a third of that at 0.05 (measured). A line is this late at most, and this much is lost with
-SIGKILL."""
+"""The event loop renders its records this often. A line is this late at most (later where the loop is), and this much
+is lost with SIGKILL."""
 
 BATCH = 50
-"""Records written at once: 1 ms of formatting, in which the event loop waits for the interpreter's lock."""
+"""Records rendered at once: 1 ms, in which the event loop does nothing else."""
 
 
 class LogOutput(LineHandler):
@@ -46,7 +48,12 @@ class LogOutput(LineHandler):
     ) -> None:
         """`stream` None: whatever `sys.stdout` is at the time of writing. `capacity`: records that may wait."""
         super().__init__()
-        self._records: Records = queue.SimpleQueue()  # costs a third of a bounded `Queue`; `emit` keeps the bound
+        self._held: list[logging.LogRecord] = []
+        """Of the event loop: not rendered yet."""
+        self._texts: Texts = queue.SimpleQueue()  # costs a third of a bounded `Queue`; `emit` keeps the bound
+        self._n_waiting = 0
+        """Lines in there."""
+        self._counting = threading.Lock()
         self._capacity = capacity
         self._drain_timeout_s = drain_timeout_s
         self._stream = stream
@@ -56,6 +63,8 @@ class LogOutput(LineHandler):
         self._takeover = Takeover(self, level)
         self._uncaught = Uncaught()
         self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread = 0
 
     def install(self) -> None:
         self._takeover.install()
@@ -65,10 +74,12 @@ class LogOutput(LineHandler):
         self._takeover.uninstall()
 
     def start(self) -> None:
-        """A slow reader of our standard output then never holds up the event loop."""
+        """A slow reader of our standard output then never holds up the event loop, if one runs here."""
         self.install()
         self._uncaught.install()
         if self._thread is None:
+            with contextlib.suppress(RuntimeError):
+                self._loop, self._loop_thread = asyncio.get_running_loop(), threading.get_ident()
             self._thread = threading.Thread(target=self._write_waiting, name="log-output", daemon=True)
             self._thread.start()
 
@@ -76,8 +87,10 @@ class LogOutput(LineHandler):
         """Write what waits, at most `drain_timeout_s`."""
         self._uncaught.uninstall()
         thread, self._thread = self._thread, None
+        self._loop, self._loop_thread = None, 0
         if thread is not None:
-            self._records.put(None)
+            self._render_held()
+            self._texts.put(None)
             thread.join(self._drain_timeout_s)  # when nobody reads, the daemon thread ends with the process
 
     def conceal(self, secrets: Iterable[str]) -> None:
@@ -97,11 +110,15 @@ class LogOutput(LineHandler):
         try:
             prepared = self._prepared(record)
             if self._thread is None:
-                self._write([prepared])
-            elif self._records.qsize() < self._capacity:
-                self._records.put(prepared)
-            else:
+                self._write(*self._rendered([prepared]))
+            elif len(self._held) + self._n_waiting >= self._capacity:
                 self._dropped.add()
+            elif self._loop is not None and threading.get_ident() == self._loop_thread and not self._loop.is_closed():
+                self._held.append(prepared)
+                if len(self._held) == 1:
+                    self._loop.call_later(GATHER_S, self._render_held)
+            else:
+                self._hand_over(*self._rendered([prepared]))
         except Exception:  # noqa: BLE001  # a record that cannot be rendered is never the caller's problem
             self.handleError(record)
 
@@ -120,29 +137,43 @@ class LogOutput(LineHandler):
             record.__dict__.update(work.fields)
         return record
 
-    def _write_waiting(self) -> None:
-        batch: list[logging.LogRecord | None] = []
-        while None not in batch:
-            if len(batch) < BATCH:  # else there is more already
-                batch = [self._records.get()]
-                time.sleep(GATHER_S)
-            else:
-                batch = []
-            while len(batch) < BATCH and not self._records.empty():
-                batch.append(self._records.get())
-            self._write([record for record in batch if record is not None])
+    def _render_held(self) -> None:
+        """A batch now, and others in the loop's next turns; all of it once the loop is nobody's."""
+        while self._held:
+            batch, self._held = self._held[:BATCH], self._held[BATCH:]
+            has_more = bool(self._held)  # before the rendering, which may log too
+            self._hand_over(*self._rendered(batch))
+            if self._loop is not None:
+                if has_more:
+                    self._loop.call_soon(self._render_held)
+                return
 
-    def _write(self, records: list[logging.LogRecord]) -> None:
+    def _rendered(self, records: list[logging.LogRecord]) -> tuple[str, int]:
+        """Their lines, and how many."""
         lines: list[str] = []
         for record in records:
             try:
                 lines.append(self._format(record) + "\n")
             except Exception:  # noqa: BLE001  # a broken record costs its own line only
                 self.handleError(record)
+        return "".join(lines), len(lines)
+
+    def _hand_over(self, text: str, n_lines: int) -> None:
+        with self._counting:
+            self._n_waiting += n_lines
+        self._texts.put((text, n_lines))
+
+    def _write_waiting(self) -> None:
+        while (waiting := self._texts.get()) is not None:
+            text, n_lines = waiting
+            with self._counting:
+                self._n_waiting -= n_lines
+            self._write(text, n_lines)
+
+    def _write(self, text: str, n_lines: int) -> None:
         try:
             stream = self._stream or sys.stdout
-            stream.write("".join(lines))
+            stream.write(text)
             stream.flush()
         except Exception:  # noqa: BLE001  # a broken pipe: never the request's problem
-            for record in records:
-                self.handleError(record)
+            self._dropped.add(n_lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import os
@@ -21,7 +22,7 @@ from plugins.contract.errors import CircuitOpen, SettingsError
 from plugins.contract.loggers import OWN
 from plugins.contract.work import Work, doing
 from plugins.observability.config import load
-from plugins.observability.logs import LogOutput
+from plugins.observability.logs import BATCH, LogOutput
 from plugins.observability.pino import python_level
 from unit.plugins.harness import RecordingMeter, eventually, lines
 
@@ -147,6 +148,36 @@ async def test_a_stuck_reader_holds_up_nobody() -> None:
     stream.released.set()
     await eventually(lambda: len(stream.getvalue().splitlines()) == 101)
     assert len(lines(stream.getvalue())) == 101
+    logs.uninstall()
+
+
+class Counting(io.StringIO):
+    """Knows how many lines each writing had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_lines: list[int] = []
+
+    def write(self, text: str) -> int:
+        self.n_lines.append(text.count("\n"))
+        return super().write(text)
+
+
+async def test_the_loops_lines_come_in_order_some_at_a_time() -> None:
+    """So that the loop has turns between; those of other threads are written too, and at the end what is left."""
+    stream = Counting()
+    logs = LogOutput(logging.INFO, capacity=1000, drain_timeout_s=5, stream=stream)
+    logs.start()
+    log = logging.getLogger("app")
+    for number in range(BATCH * 3 + 1):
+        log.info("%d", number)
+    await eventually(lambda: sum(stream.n_lines) == BATCH * 3 + 1)
+    assert [line["msg"] for line in lines(stream.getvalue())] == [str(number) for number in range(BATCH * 3 + 1)]
+    assert stream.n_lines == [BATCH, BATCH, BATCH, 1]
+    await asyncio.to_thread(log.info, "elsewhere")
+    log.info("the last")
+    logs.stop()
+    assert [line["msg"] for line in lines(stream.getvalue())][-2:] == ["elsewhere", "the last"]
     logs.uninstall()
 
 
