@@ -7,7 +7,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from app.audit.model import Actor
-from app.http.context import PRINCIPAL, REQUEST_ID
+from app.http.context import REQUEST_ID, known_principal
 from plugins.contract.principal import Principal
 
 
@@ -15,11 +15,9 @@ def provided_actor(anonymous: Principal | None) -> Provide:
     """Also where nobody is needed: then it is somebody with an address."""
 
     def provide(request: Request[object, object, State]) -> Actor:
-        state = request.scope["state"]
-        principal = state.get(PRINCIPAL, anonymous)
-        request_id = state.get(REQUEST_ID)
+        request_id = request.scope["state"].get(REQUEST_ID)
         return Actor.of(
-            principal if isinstance(principal, Principal) else None,
+            known_principal(request, anonymous),
             None if request.client is None else request.client.host,
             request_id if isinstance(request_id, str) else None,
         )

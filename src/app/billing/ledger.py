@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
+import msgspec
+
 from app.audit.model import PLATFORM_CHAIN
 from app.billing.model import MAX_NUMBER, Intent, LedgerEntry, Outcome, Record, entry_of
 from app.llm.accounting import Expected, Happened
@@ -18,10 +20,6 @@ _GIVEN_UP = frozenset({"cancelled", "upstream_timeout"})
 """By whoever made the call: they left, or their deadline came. A target's own time-out is its failure: then no call is
 under way any more."""
 
-Counts = tuple[int | None, int | None, int | None, int | None, int | None]
-"""Of tokens by kind: input, output, and of these cached, written to a cache, reasoning."""
-
-_UNCOUNTED: Counts = (None, None, None, None, None)
 _OUTCOMES: dict[str, Outcome] = {"ok": "ok", "cached": "cached", "cancelled": "cancelled"}
 
 
@@ -62,23 +60,23 @@ class OpenCall:
         intent, self._intent = self._intent, None
         if intent is None:
             return None
-        outcome, usage, cost_nusd = _OUTCOMES.get(happened.outcome, "error"), happened.usage, happened.cost_nusd
+        outcome, cost_nusd = _OUTCOMES.get(happened.outcome, "error"), happened.cost_nusd
+        usage = happened.usage and _bounded(happened.usage)
         # Whoever gave up a call may well pay for it; one that failed, or was never sent, costs nothing.
         is_unknown = happened.is_under_way and usage is None and happened.outcome in _GIVEN_UP
         if usage is None and outcome != "ok":
             cost_nusd = intent.estimate_nusd if is_unknown else 0
-        counts = _counts(usage) if usage else _UNCOUNTED
         entry = entry_of(
             intent,
             outcome=outcome,
             error=happened.outcome if outcome == "error" else None,
             target=happened.target and _text(happened.target),
             attempts=happened.attempts,
-            input_tokens=counts[0],
-            output_tokens=counts[1],
-            cached_tokens=counts[2],
-            cache_write_tokens=counts[3],
-            reasoning_tokens=counts[4],
+            input_tokens=usage.input_tokens if usage else None,
+            output_tokens=usage.output_tokens if usage else None,
+            cached_tokens=usage.cached_tokens if usage else None,
+            cache_write_tokens=usage.cache_write_tokens if usage else None,
+            reasoning_tokens=usage.reasoning_tokens if usage else None,
             is_estimate=usage.is_estimate if usage else is_unknown,
             cost_nusd=_number(cost_nusd),
             latency_ms=(time.monotonic() - self._began_s) * 1000,
@@ -92,18 +90,18 @@ def _number(value: int | None) -> int | None:
     return None if value is None else min(value, MAX_NUMBER)
 
 
-def _counts(usage: Usage) -> Counts:
-    counts = (
+def _bounded(usage: Usage) -> Usage:
+    """The same, unless a vendor counts beyond MAX_NUMBER."""
+    most = max(
         usage.input_tokens,
         usage.output_tokens,
         usage.cached_tokens,
         usage.cache_write_tokens,
         usage.reasoning_tokens,
     )
-    if max(counts) <= MAX_NUMBER:
-        return counts
-    one, two, three, four, five = (min(count, MAX_NUMBER) for count in counts)
-    return one, two, three, four, five
+    if most <= MAX_NUMBER:
+        return usage
+    return Usage(**{name: min(value, MAX_NUMBER) for name, value in msgspec.structs.asdict(usage).items()})
 
 
 def _text(value: str) -> str:

@@ -4,6 +4,8 @@ The security plugin leaves the principal in the request's state; while it is off
 A request without either is refused: forgetting the middleware can never open a route.
 """
 
+from typing import Any
+
 from litestar import Request
 from litestar.datastructures import State
 from litestar.di import Provide
@@ -18,10 +20,16 @@ REQUEST_ID = "request_id"
 """Key in `scope["state"]` where the observability plugin leaves the request id."""
 
 
-def principal_of(request: Request[object, object, State], anonymous: Principal | None) -> Principal:
-    """Raises: AuthenticationFailed when nobody was authenticated and anonymous access is off."""
+def known_principal(request: Request[Any, Any, State], anonymous: Principal | None) -> Principal | None:
+    """None: nobody was authenticated and anonymous access is off. Whatever else stands there is nobody, too."""
     principal = request.scope["state"].get(PRINCIPAL, anonymous)
-    if not isinstance(principal, Principal):
+    return principal if isinstance(principal, Principal) else None
+
+
+def principal_of(request: Request[Any, Any, State], anonymous: Principal | None) -> Principal:
+    """Raises: AuthenticationFailed when nobody was authenticated and anonymous access is off."""
+    principal = known_principal(request, anonymous)
+    if principal is None:
         raise AuthenticationFailed("a valid API key is needed: Authorization: Bearer sk-wattos-…")
     return principal
 

@@ -9,7 +9,7 @@ from litestar.di import Provide
 from litestar.exceptions import NotFoundException
 from litestar.middleware import ASGIMiddleware
 
-from app.http.context import PRINCIPAL
+from app.http.context import known_principal
 from plugins.contract.principal import Principal
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def by_operator(management_port: int | None, anonymous: Principal | None) -> Pro
     def provide(request: Request[Any, Any, Any]) -> bool:
         if management_port is not None:
             return True  # elsewhere the route is not found
-        principal = request.scope["state"].get(PRINCIPAL, anonymous)
-        return isinstance(principal, Principal) and principal.is_platform_admin
+        principal = known_principal(request, anonymous)
+        return principal is not None and principal.is_platform_admin
 
     return Provide(provide, sync_to_thread=False)

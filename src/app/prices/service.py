@@ -29,9 +29,6 @@ MAX_STALE_S: Final = 24 * 3600.0
 """While the database is away. Prices change rarely and are announced days ahead; a call refused is lost."""
 
 
-_NONE: Mapping[str, Price] = {}
-
-
 def now() -> datetime:
     return datetime.now(UTC)
 
@@ -49,7 +46,7 @@ class PricesService:
     async def of(self, tenant_id: UUID) -> Mapping[str, Price]:
         """By target, at this moment. Raises: RetryableError when they cannot be looked up."""
         schedule = await self._remembered.find(prices_handle(tenant_id))
-        return schedule.at(self._clock()) if schedule is not None and schedule.has_versions else _NONE
+        return schedule.at(self._clock()) if schedule is not None and schedule.has_versions else {}
 
     async def close(self) -> None:
         await self._remembered.close()

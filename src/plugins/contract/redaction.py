@@ -125,8 +125,6 @@ class Redactor:
             return MASK if is_secret_name(name) else text if text in self._clean else self.text(text)
         if kind in _NUMBERS:
             return value
-        if kind is dict and depth < _MAX_DEPTH:
-            return self._fields(cast("dict[object, object]", value), name, depth)
         if isinstance(value, str):  # an enumeration's member
             return self.value(str(value), name)
         if depth < _MAX_DEPTH:

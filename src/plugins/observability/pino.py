@@ -59,8 +59,9 @@ class PinoFormatter(MsgspecFormatter):
             log_data["err"] = redactor.value(describe(record.exc_info[1]))
         message_dict.pop("exc_info", None)  # the stock text, which may quote `str(exc)` if another handler made it
         for fields in (message_dict, record.__dict__):
-            for key in [key for key in fields if key not in _RESERVED]:
-                value = fields[key]
+            for key, value in fields.items():
+                if key in _RESERVED:
+                    continue
                 if key == "reqId" and type(value) is str and _FRESH_ID.fullmatch(value):
                     log_data[key] = redactor.known(value)
                 elif key not in log_data and not key.startswith("_"):
